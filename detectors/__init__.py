@@ -1,0 +1,1 @@
+"""Text detectors: text in, score out. One detector a file, one protocol, no Beam."""

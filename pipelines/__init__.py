@@ -1,0 +1,1 @@
+"""What runs: three Beam pipelines over crawl shards, and the command that starts them."""

@@ -1,0 +1,1 @@
+"""Shards to pages, pages to documents."""

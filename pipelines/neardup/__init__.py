@@ -1,0 +1,1 @@
+"""Near-duplicates: shingles, MinHash, bands, connected components, which copy stays."""

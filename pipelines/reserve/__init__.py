@@ -1,0 +1,1 @@
+"""The written archive: layout, writer, data card."""

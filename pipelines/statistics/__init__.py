@@ -1,0 +1,1 @@
+"""Synthetic share, diversity and the report."""

@@ -1,0 +1,1 @@
+"""Watermark schemes: tokens or characters in, evidence out. One scheme a file, no Beam."""
