@@ -168,6 +168,7 @@ OUTPUT = pa.schema(
         pa.field("record_offset", pa.int64(), nullable=False),
         pa.field("cluster_id", pa.string()),
         pa.field("cluster_size", pa.int32(), nullable=False),
+        pa.field("because", pa.string(), nullable=False),  # the policy's rule in plain words
     ]
 )
 
@@ -177,7 +178,14 @@ DUPLICATES = pa.schema(
         pa.field("url", pa.string()),
         pa.field("captured_at", TIMESTAMP),
         pa.field("kept_doc_id", pa.string(), nullable=False),
-        pa.field("jaccard", pa.float32(), nullable=False),
+        pa.field("jaccard", pa.float32(), nullable=False),  # estimated similarity to the kept copy
+        pa.field("host", pa.string()),
+        pa.field("language", pa.string()),
+        pa.field("verdict", pa.string(), nullable=False),  # what it would be if it stood alone
+        pa.field("machine_probability", pa.float32()),
+        pa.field("shard", pa.string(), nullable=False),
+        pa.field("record_offset", pa.int64(), nullable=False),
+        pa.field("because", pa.string(), nullable=False),
     ]
 )
 
@@ -186,8 +194,7 @@ def canonical_time(when: datetime | None) -> str:
     """The capture time as it enters ``doc_id``: RFC 3339 in UTC, seconds, and microseconds only where there are any."""
     if when is None:
         return ""
-    when = when.astimezone(UTC)
-    return when.strftime("%Y-%m-%dT%H:%M:%S.%fZ" if when.microsecond else "%Y-%m-%dT%H:%M:%SZ")
+    return when.astimezone(UTC).replace(tzinfo=None).isoformat() + "Z"
 
 
 def doc_id(url: str | None, captured_at: datetime | None, payload_sha256: bytes) -> bytes:

@@ -1,1 +1,1 @@
-"""Shards to pages, pages to documents."""
+"""Shards → pages → documents."""

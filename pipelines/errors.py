@@ -1,0 +1,15 @@
+"""Errors that a user can mend. The command prints them in one line and ends with their exit code."""
+
+from __future__ import annotations
+
+
+class UsageError(Exception):
+    """The call or the configuration is wrong: names the key, its value and what is allowed. Exit code 2."""
+
+    exit_code = 2
+
+
+class JobError(Exception):
+    """The job or the check failed: names the file, the place and the mend. Exit code 1."""
+
+    exit_code = 1
