@@ -1,0 +1,233 @@
+"""Text to shingle hashes, over the buffers of an Arrow string array.
+
+A document's tokens are its words: maximal runs of letters and digits. In scripts that are written without spaces
+between words (Han, kana, Thai, Lao, Khmer, Burmese and their neighbours) a token is one character with the marks that
+sit on it. A shingle is ``size`` consecutive tokens; its hash is 32 bits wide::
+
+    >>> texts = pa.array(["A rose is a rose.", "a ROSE\\u3000is,a rose!"], pa.large_string())
+    >>> hashes, offsets = shingle_hashes(texts, 3)
+    >>> hashes[: offsets[1]].tolist() == hashes[offsets[1] :].tolist()
+    True
+
+Folding is by code point, in the kernel: compatibility decomposition (NFKD), full case folding, NFKD again (Unicode
+Standard, 3.13, D146). So case, width, ligatures and composed or decomposed accents make no difference; all that differs
+from folding whole strings is that marks are not put into canonical order. Invisible format characters (soft hyphen,
+joiners, zero-width space, variation selectors, tags) are passed over, so they cannot hide a copy. All else that is no
+letter, mark or digit separates. The tables come from ``unicodedata``: letters that one Python's Unicode version assigns
+and another's does not are read differently.
+
+A text with fewer tokens than a shingle is one shingle as a whole. A text without any token is one shingle of its raw
+bytes, so that lines of punctuation or emoji do not all count as copies of each other.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import unicodedata
+from typing import Any, NamedTuple
+
+import numba
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+SEPARATOR, WORD, CHARACTER, MARK, IGNORED = range(5)
+
+# Planes 2 and 3 hold Han ideographs only and planes 14 to 16 no letter, so one entry a code point ends here.
+_TABLE_END = 0x20000
+_HAN_PLANES_END = 0x40000
+
+# Scripts without spaces between words, by block. Tibetan is absent: its tsheg parts syllables, as a separator does.
+_UNSPACED = (
+    (0x0E00, 0x0F00),  # Thai, Lao
+    (0x1000, 0x10A0),  # Myanmar
+    (0x1780, 0x1800),  # Khmer
+    (0x1950, 0x1AB0),  # Tai Le, New Tai Lue, Khmer symbols, Buginese, Tai Tham
+    (0x2E80, 0x3130),  # CJK radicals, Hiragana, Katakana, Bopomofo
+    (0x31A0, 0x3200),  # Bopomofo extended, strokes, Katakana phonetic extensions
+    (0x3400, 0xA000),  # Han
+    (0xA9E0, 0xAA00),  # Myanmar extended B
+    (0xAA60, 0xAAE0),  # Myanmar extended A, Tai Viet
+    (0xF900, 0xFB00),  # Han compatibility
+    (0x16FE0, 0x19000),  # ideographic symbols, Tangut
+    (0x1AFF0, 0x1B300),  # kana extended, Nushu
+)
+
+
+class Tables(NamedTuple):
+    """What the kernel knows of Unicode.
+
+    ``folded[start[c] : start[c + 1]]`` are the code points that ``c`` folds to (uint32; ``start`` int32 of length
+    0x20001), ``kind[c]`` (uint8) is one of the five classes above. ``ascii_letter[c]`` (uint64) is what an ASCII letter
+    or digit folds to and 0 for all other ASCII.
+    """
+
+    start: npt.NDArray[np.int32]
+    folded: npt.NDArray[np.uint32]
+    kind: npt.NDArray[np.uint8]
+    ascii_letter: npt.NDArray[np.uint64]
+
+
+@functools.cache
+def tables() -> Tables:
+    """The folding and class tables; built once a process, in about a tenth of a second."""
+    folds = [_fold(code) for code in range(_TABLE_END)]
+    start = np.zeros(_TABLE_END + 1, np.int32)
+    np.cumsum([len(fold) for fold in folds], out=start[1:])
+    folded = np.fromiter(itertools.chain.from_iterable(folds), np.uint32, int(start[-1]))
+    kind = np.array([_kind(code) for code in range(_TABLE_END)], np.uint8)
+    ascii_letter = np.where(kind[:128] == WORD, folded[:128], 0).astype(np.uint64)
+    return Tables(start, folded, kind, ascii_letter)
+
+
+def shingle_hashes(texts: pa.LargeStringArray, size: int) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.int64]]:
+    """The shingle hashes of each text, repeats kept, in the order of the text.
+
+    Row i has ``hashes[offsets[i] : offsets[i + 1]]`` and at least one. Nulls are read as empty texts. Bytes that are
+    not UTF-8 separate tokens.
+    """
+    starts, ends, data = _buffers(texts)
+    longest = int((ends - starts).max(initial=0))
+    # No code point folds to more than two tokens for each of its UTF-8 bytes (a test holds it over all of Unicode).
+    hashes = np.empty(2 * int((ends - starts).sum()) + len(texts), np.uint32)
+    offsets = np.zeros(len(texts) + 1, np.int64)
+    _shingle_hashes(data, starts, ends, size, *tables(), np.empty(2 * longest, np.uint64), hashes, offsets)
+    return hashes[: offsets[-1]].copy(), offsets
+
+
+def _buffers(texts: pa.LargeStringArray) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.uint8]]:
+    if texts.type != pa.large_string():
+        raise TypeError(f"texts must be large_string, not {texts.type}")
+    if len(texts) == 0:
+        return np.empty(0, np.int64), np.empty(0, np.int64), np.frombuffer(b"", np.uint8)
+    _, offsets_buffer, data_buffer = texts.buffers()
+    offsets = np.frombuffer(offsets_buffer, np.int64)[texts.offset : texts.offset + len(texts) + 1]
+    # Always copied, and the data never writable: numba compiles the kernel anew for every other mix.
+    starts, ends = offsets[:-1].copy(), offsets[1:].copy()
+    data = np.frombuffer(data_buffer if data_buffer is not None else b"", np.uint8)
+    if texts.null_count:
+        ends = np.where(texts.is_valid().to_numpy(zero_copy_only=False), ends, starts)
+    return starts, ends, data
+
+
+def _fold(code: int) -> list[int]:
+    if 0xD800 <= code < 0xE000:
+        return [code]
+    folded = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", chr(code)).casefold())
+    return [ord(character) for character in folded]
+
+
+def _kind(code: int) -> int:
+    category = unicodedata.category(chr(code))
+    if category == "Cf" or 0xFE00 <= code <= 0xFE0F or 0x180B <= code <= 0x180F or code == 0x034F:
+        return IGNORED
+    if category[0] == "M":
+        return MARK
+    if category[0] not in "LN":
+        return SEPARATOR
+    return CHARACTER if any(low <= code < high for low, high in _UNSPACED) else WORD
+
+
+@numba.njit(inline="always")
+def _mix64(value):  # type: ignore[no-untyped-def]
+    """The 64-bit finalizer of MurmurHash3 (Appleby)."""
+    h = np.uint64(value)
+    h = (h ^ (h >> np.uint64(33))) * np.uint64(0xFF51AFD7ED558CCD)
+    h = (h ^ (h >> np.uint64(33))) * np.uint64(0xC4CEB9FE1A85EC53)
+    return h ^ (h >> np.uint64(33))
+
+
+@numba.njit(cache=True, nogil=True)
+def _decode(data, at, end):  # type: ignore[no-untyped-def]
+    """The code point at a byte and the byte after it; 0 (a separator) and one byte on where there is none."""
+    lead = np.int64(data[at])
+    if lead < 0x80:
+        return lead, at + 1
+    if lead < 0xC2 or lead > 0xF4:
+        return np.int64(0), at + 1
+    length = 2 if lead < 0xE0 else (3 if lead < 0xF0 else 4)
+    if at + length > end:
+        return np.int64(0), at + 1
+    code = lead & (0x7F >> length)
+    for i in range(at + 1, at + length):
+        byte = np.int64(data[i])
+        if byte & 0xC0 != 0x80:
+            return np.int64(0), at + 1
+        code = code << 6 | (byte & 0x3F)
+    return code, at + length
+
+
+@numba.njit(cache=True, nogil=True)
+def _tokenise(data, at, end, start, folded, kind, ascii_letter, tokens):  # type: ignore[no-untyped-def]
+    """Writes the 64-bit hash of each token of ``data[at:end]`` to ``tokens``; gives their number."""
+    prime, basis = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xCBF29CE484222325)
+    count = 0
+    of: Any = SEPARATOR
+    state: Any = SEPARATOR  # the class of the token that is open; SEPARATOR where none is
+    while at < end:
+        # Most of the web is ASCII, which has words and separators only: a loop without tables for it.
+        token, state = basis, SEPARATOR
+        while at < end and data[at] < 0x80:
+            letter = ascii_letter[data[at]]
+            at += 1
+            if letter != 0:
+                token = (token ^ letter) * prime
+                state = WORD
+            elif state == WORD:
+                tokens[count] = _mix64(token)
+                count += 1
+                token, state = basis, SEPARATOR
+        while at < end and (state != SEPARATOR or data[at] >= 0x80):
+            code, at = _decode(data, at, end)
+            first, last = np.int64(0), np.int64(1)
+            if code < _TABLE_END:
+                first, last = np.int64(start[code]), np.int64(start[code + 1])
+            for i in range(first, last):
+                letter, of = np.uint64(code), SEPARATOR
+                if code < _TABLE_END:
+                    letter, of = np.uint64(folded[i]), np.int64(kind[folded[i]])
+                elif code < _HAN_PLANES_END:
+                    of = CHARACTER
+                elif 0xE0000 <= code < 0xE1000:
+                    of = IGNORED
+                if of == IGNORED or (of == MARK and state == SEPARATOR):
+                    continue
+                if state != SEPARATOR and of != MARK and (of != WORD or state != WORD):
+                    tokens[count] = _mix64(token)
+                    count += 1
+                    token, state = basis, SEPARATOR
+                if of != SEPARATOR:
+                    token = (token ^ letter) * prime
+                    state = state if of == MARK else of
+        if state != SEPARATOR:
+            tokens[count] = _mix64(token)
+            count += 1
+    return count
+
+
+@numba.njit(cache=True, nogil=True)
+def _shingle_hashes(data, starts, ends, size, start, folded, kind, ascii_letter, tokens, hashes, offsets):  # type: ignore[no-untyped-def]
+    """Fills ``hashes`` and ``offsets``: a polynomial over token hashes modulo 2^64 that rolls, finalized to 32 bits."""
+    base = np.uint64(0xD6E8FEB86659FD93)
+    oldest = np.uint64(1)
+    for _ in range(size):
+        oldest *= base
+    at = 0
+    for row in range(len(starts)):
+        count = _tokenise(data, starts[row], ends[row], start, folded, kind, ascii_letter, tokens)
+        rolling = np.uint64(0)
+        if count == 0:
+            for i in range(starts[row], ends[row]):
+                rolling = _mix64((rolling ^ np.uint64(data[i])) + base)
+        for i in range(count):
+            rolling = rolling * base + tokens[i]
+            if i >= size:
+                rolling -= tokens[i - size] * oldest
+            if i >= size - 1:
+                hashes[at] = np.uint32(_mix64(rolling) >> np.uint64(32))
+                at += 1
+        if count < size:
+            hashes[at] = np.uint32(_mix64(rolling) >> np.uint64(32))
+            at += 1
+        offsets[row + 1] = at
