@@ -1,0 +1,231 @@
+"""The synthetic share of every month, host and language, and of all together, with its interval.
+
+Of the documents after the cut-off that could be judged, those with direct evidence (declared, marked) are machine text.
+Of the others some are flagged by the detector, and :mod:`pipelines.statistics.intervals` makes a share of that::
+
+    rates = DetectorRates("stylometry", 0.9, (RateSlice("news", 1000, 9, 800, 610, held_out=True), ...))
+    table = prevalence(merge(tallies), rates)
+    headline = summary_share(table)
+
+The false positive rate is measured on the crawl: documents from before the cut-off are human by date, and come from the
+same web. A language with few of them leans on the others; a crawl with few of them falls back on the detector's own
+validation sets. The true positive rate is that of a set of text which the detector has not seen, since what wrote the
+text of a crawl is not known.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipelines.statistics.cells import Cells
+from pipelines.statistics.fpr import FalsePositives
+from pipelines.statistics.intervals import FloatArray, adjusted_interval, adjusted_share, lower_bound
+from pipelines.statistics.rates import DetectorRates, fit_groups
+
+METHOD = "rogan-gladen"
+DIRECT_ONLY = "direct-evidence"
+_CHUNK = 2048
+DIMENSIONS = ("month", "host", "language")
+MARGINS = (
+    (),
+    ("month",),
+    ("language",),
+    ("host",),
+    ("month", "language"),
+    ("month", "host"),
+    ("host", "language"),
+    ("month", "host", "language"),
+)
+COUNTS = ("documents", "after_cutoff", "scored", "judged", "direct", "flagged")
+UNITS = ("documents", "characters")
+POPULATIONS = ("crawled", "deduplicated")
+
+PREVALENCE = pa.schema(
+    [
+        pa.field("margin", pa.string(), nullable=False),  # the columns that are fixed, joined by "×"; "all" for none
+        pa.field("month", pa.string()),  # null: all
+        pa.field("host", pa.string()),
+        pa.field("language", pa.string()),
+        pa.field("unit", pa.string(), nullable=False),  # what the counts and shares are of: documents or characters
+        pa.field("population", pa.string(), nullable=False),  # crawled: every copy counts; deduplicated: kept copies
+        pa.field("documents", pa.int64(), nullable=False),  # all, from before the cut-off too
+        pa.field("after_cutoff", pa.int64(), nullable=False),
+        pa.field("scored", pa.int64(), nullable=False),  # after the cut-off, and the detector spoke
+        pa.field("judged", pa.int64(), nullable=False),  # after the cut-off, scored or with direct evidence
+        pa.field("direct", pa.int64(), nullable=False),  # after the cut-off, with direct evidence
+        pa.field("flagged", pa.int64(), nullable=False),  # after the cut-off, without direct evidence, flagged
+        pa.field("observed_rate", pa.float64()),  # (direct + flagged) / judged
+        pa.field("estimate", pa.float64()),  # the share of machine text in `judged`
+        pa.field("low", pa.float64()),
+        pa.field("high", pa.float64()),
+        pa.field("lower_bound_direct", pa.float64()),  # one-sided, of `after_cutoff`, by direct evidence alone
+        pa.field("level", pa.float64(), nullable=False),
+        pa.field("method", pa.string()),
+        pa.field("fpr", pa.float64()),
+        pa.field("fpr_basis", pa.string()),
+        pa.field("tpr", pa.float64()),
+        pa.field("too_few", pa.bool_(), nullable=False),  # too few judged to say anything; the interval still holds
+    ]
+)
+
+
+@dataclass(frozen=True)
+class PrevalenceOptions:
+    """``level`` of the intervals; fewer than ``min_judged`` documents is too few; a false positive rate is taken from
+    at least ``min_human`` documents from before the cut-off.
+    """  # fmt: skip
+
+    level: float = 0.95
+    min_judged: int = 20
+    min_human: int = 200
+
+
+def prevalence(tally: pa.Table, rates: DetectorRates, options: PrevalenceOptions | None = None) -> pa.Table:
+    """The synthetic share by month × host × language and every margin, of schema :data:`PREVALENCE`.
+
+    Shares by character are given for the margins without a host, and for hosts as a whole. Rows are sorted by margin
+    (in the order of :data:`MARGINS`), unit, population, then month, host and language.
+
+    Args:
+        tally: merged, of ``tally.TALLY``.
+        rates: the detector's counts at the threshold with which ``flagged`` was tallied.
+        options: level and minima.
+    """
+    options = options or PrevalenceOptions()
+    model = FalsePositives(tally, rates, options.min_human)
+    machine = rates.machine()
+    tpr = fit_groups([s.machine_flagged for s in machine], [s.machine_n for s in machine]).unseen("tpr")
+    parts = []
+    for margin in MARGINS:
+        for unit in UNITS if "host" not in margin or len(margin) == 1 else UNITS[:1]:
+            for population in POPULATIONS:
+                cells = Cells(tally, margin, unit, population)
+                if cells.size:
+                    parts.append(_rows(cells, model, tpr if machine else None, options))
+    return pa.concat_tables(parts).combine_chunks() if parts else PREVALENCE.empty_table()
+
+
+def summary_share(table: pa.Table, unit: str = "documents", population: str = "crawled") -> dict[str, Any]:
+    """The headline of ``summary.json``: ``estimate``, ``low``, ``high``, ``level``, ``method``, and what they rest on.
+
+    ``estimate`` is None where no document could be judged but by direct evidence; ``low`` and ``high`` then say what
+    is known all the same, in the worst case 0 and 1.
+
+    Args:
+        table: of :func:`prevalence`.
+        unit: share of "documents" or "characters".
+        population: "crawled" or "deduplicated".
+    """
+    wanted = {"margin": "all", "unit": unit, "population": population}
+    for name, value in wanted.items():
+        table = table.filter(pc.equal(table[name], pa.scalar(value)))
+    names = ("estimate", "low", "high", "level", "method", "lower_bound_direct", "fpr", "fpr_basis", "tpr", "too_few")
+    row = table.to_pylist()[0] if table.num_rows else {"level": 0.95, "too_few": True} | dict.fromkeys(COUNTS, 0)
+    share = {name: row.get(name) for name in (*names, *COUNTS)}
+    return share | {"low": share["low"] or 0.0, "high": 1.0 if share["high"] is None else share["high"]}
+
+
+@dataclass(frozen=True)
+class _Shares:
+    """Of the documents without direct evidence: (cells,) each; NaN where nothing is known."""
+
+    estimate: FloatArray
+    low: FloatArray
+    high: FloatArray
+    fpr: FloatArray
+
+
+def _rows(cells: Cells, model: FalsePositives, tpr: FloatArray | None, options: PrevalenceOptions) -> pa.Table:
+    count = cells.count
+    rest, judged = count["rest"] > 0, np.maximum(count["judged"], 1)
+    shares = _of_rest(cells, model, tpr, options.level)
+    bound = lower_bound(count["direct_documents"], count["after_documents"], options.level)
+    estimate, low, high = _of_judged(cells, shares, bound)
+    after = count["after_documents"] > 0
+    usable = rest & ~np.isnan(shares.estimate)
+    columns: dict[str, Any] = {name: pa.nulls(cells.size, pa.string()) for name in DIMENSIONS} | dict(cells.keys)
+    columns |= {name: count[name] for name in COUNTS}
+    columns |= {
+        "margin": pa.array(["×".join(cells.margin) or "all"] * cells.size),
+        "unit": pa.array([cells.unit] * cells.size),
+        "population": pa.array([cells.population] * cells.size),
+        "observed_rate": _where(count["judged"] > 0, (count["direct"] + count["flagged"]) / judged),
+        "estimate": _where(rest, estimate),
+        "low": _where(after, low),
+        "high": _where(after, high),
+        "lower_bound_direct": _where(after, bound),
+        "level": np.full(cells.size, options.level),
+        "method": _where(after, np.where(usable, METHOD, DIRECT_ONLY)),
+        "fpr": _where(rest & model.known, shares.fpr),
+        "fpr_basis": pa.array([b if r else None for b, r in zip(_basis(cells, model), rest, strict=True)], pa.string()),
+        "tpr": _where(rest & (tpr is not None), np.full(cells.size, np.nan if tpr is None else tpr.mean())),
+        "too_few": count["rest_documents"] < options.min_judged,
+    }
+    return pa.table({name: columns[name] for name in PREVALENCE.names}).cast(PREVALENCE)
+
+
+def _of_judged(cells: Cells, shares: _Shares, bound: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Estimate, low and high over all that was judged: direct evidence counts in full."""
+    rest, direct, judged = (cells.count[n].astype(np.float64) for n in ("rest", "direct", "judged"))
+    low, high = shares.low, shares.high
+    if cells.unit == "documents":  # no share lies between two whole numbers of documents
+        low = np.floor(low * rest + 1e-9) / np.maximum(rest, 1)
+        high = np.ceil(high * rest - 1e-9) / np.maximum(rest, 1)
+    total = np.maximum(judged, 1)
+    estimate = (direct + rest * np.nan_to_num(shares.estimate)) / total
+    # Where the detector spoke on nothing, the judged documents are those with direct evidence: no sample at all.
+    low = np.where(rest > 0, np.minimum((direct + rest * low) / total, estimate), bound)
+    high = np.where(rest > 0, np.maximum((direct + rest * high) / total, estimate), 1.0)
+    return estimate, low, np.minimum(high, 1.0)
+
+
+def _of_rest(cells: Cells, model: FalsePositives, tpr: FloatArray | None, level: float) -> _Shares:
+    blank = np.full(cells.size, np.nan)
+    shares = _Shares(blank, np.zeros(cells.size), np.ones(cells.size), blank.copy())
+    wanted = np.flatnonzero(cells.count["rest"] > 0)
+    if not len(wanted) or not model.known:
+        return shares
+    n = np.round(cells.effective[wanted], 3)
+    x = np.round(n * cells.count["flagged"][wanted] / cells.count["rest"][wanted], 3)
+    # Most cells of a large crawl are small: the same counts come up again and again.
+    cases, back = np.unique(np.column_stack([x, n, cells.mix[wanted]]), axis=0, return_inverse=True)
+    back = back.ravel()
+    solved = np.full((4, len(cases)), np.nan)
+    for start in range(0, len(cases), _CHUNK):
+        part = slice(start, start + _CHUNK)
+        solved[:, part] = _solve(cases[part], cells, model, tpr, level)
+    for target, values in zip((shares.estimate, shares.low, shares.high, shares.fpr), solved, strict=True):
+        target[wanted] = values[back]
+    return shares
+
+
+def _solve(
+    cases: FloatArray, cells: Cells, model: FalsePositives, tpr: FloatArray | None, level: float
+) -> tuple[FloatArray, ...]:
+    """Estimate, low, high and mean false positive rate of (cases, 2 + mix): flagged, judged, languages."""
+    x, n, mix = cases[:, 0], cases[:, 1], cases[:, 2:]
+    by_language = np.stack([model.draws(language) for language in cells.languages])
+    fpr = by_language[mix[:, 0].astype(np.int64)] if "language" in cells.margin else mix @ by_language
+    if "host" in cells.margin:
+        fpr = model.for_host(fpr)
+    rate = fpr.mean(axis=1)
+    if tpr is None:
+        return np.full(len(x), np.nan), np.zeros(len(x)), np.ones(len(x)), rate
+    return adjusted_share(x, n, rate, tpr.mean()), *adjusted_interval(x, n, fpr, tpr, level), rate
+
+
+def _basis(cells: Cells, model: FalsePositives) -> list[str | None]:
+    if "language" not in cells.margin:
+        return [model.basis(None)] * cells.size
+    bases = {language: model.basis(language) for language in cells.languages}
+    return [bases[language] for language in cells.keys["language"].to_pylist()]
+
+
+def _where(mask: npt.NDArray[np.bool_], values: npt.NDArray[Any]) -> pa.Array:
+    return pa.array(values, mask=~mask)
