@@ -24,6 +24,8 @@ class Cells:
         self.count = {name: sums[name].to_numpy() for name in sums.schema.names if name not in margin}
         self.languages, self.mix = _language_mix(tally, self.keys, self.size, unit)
 
+        self.hosts = _effective_hosts(tally, margin, self.size)
+
     @property
     def effective(self) -> FloatArray:
         """How many independent documents the scored ones without direct evidence are worth.
@@ -73,6 +75,23 @@ def _sums(tally: pa.Table, margin: tuple[str, ...], unit: str, population: str) 
     if not margin:
         return sums if tally.num_rows else sums.slice(0, 0)  # the sum of nothing would be one row of nulls
     return sums.sort_by([(name, "ascending") for name in margin])
+
+
+def _effective_hosts(tally: pa.Table, margin: tuple[str, ...], size: int) -> FloatArray:
+    """(size,) of how many hosts of equal weight the scored documents of each cell come from: (sum n)^2 / sum n^2."""
+    if "host" in margin:
+        return np.ones(size)
+    scored = pc.and_(tally["after_cutoff"], pc.greater(tally["scored"], 0))
+    counted = pa.table(
+        {name: tally[name] for name in (*margin, "host")} | {"n": pc.if_else(scored, tally["scored"], 0)}
+    )
+    counted = counted.group_by([*margin, "host"], use_threads=False).aggregate([("n", "sum")])
+    counted = counted.append_column("squared", pc.multiply(counted["n_sum"], counted["n_sum"]))
+    sums = counted.group_by(list(margin), use_threads=False).aggregate([("n_sum", "sum"), ("squared", "sum")])
+    if margin:
+        sums = sums.sort_by([(name, "ascending") for name in margin])
+    n, squared = sums["n_sum_sum"].to_numpy().astype(np.float64), sums["squared_sum"].to_numpy().astype(np.float64)
+    return np.asarray(n * n / np.maximum(squared, 1), np.float64)[:size]
 
 
 def _language_mix(

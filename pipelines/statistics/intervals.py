@@ -86,8 +86,8 @@ def adjusted_interval(
         flagged: (cells,) x; may be fractional, with ``judged`` an effective number of documents.
         judged: (cells,) n; where it is 0 the interval is [0, 1].
         fpr: (cells, DRAWS) draws of the false positive rate.
-        tpr: (DRAWS,) draws of the true positive rate. Draws at or below that of ``fpr`` tell nothing: they count for
-            0 at the lower limit and for 1 at the upper.
+        tpr: (DRAWS,) draws of the true positive rate. A draw at or below that of ``fpr`` counts for 1 at the upper
+            limit. At the lower it counts for 0, unless more is flagged than such rates could explain at any prevalence.
         level: of the two-sided interval.
 
     Returns:
@@ -106,11 +106,11 @@ def adjusted_interval(
 
 def _lower(x: FloatArray, n: FloatArray, fpr: FloatArray, tpr: FloatArray, tail: float) -> FloatArray:
     drawn = _beta_draws(np.maximum(x, 1e-9), n - x + 1)
-    share = _unmix(drawn, fpr, tpr, uninformed=0.0)
+    share = _unmix(drawn, fpr, tpr, uninformed=np.where(drawn > fpr, np.inf, 0.0))
     inside = np.count_nonzero(share <= 1, axis=1)
     # More is flagged than any draw of the true positive rate allows: take it to be 1, which asks for the least share.
     contradicted = inside < _CONTRADICTION * DRAWS
-    share[contradicted] = _unmix(drawn[contradicted], fpr[contradicted], np.ones(1), uninformed=0.0)
+    share[contradicted] = _unmix(drawn[contradicted], fpr[contradicted], np.ones(1), 0.0)
     inside[contradicted] = DRAWS
     share.sort(axis=1)
     limit = share[np.arange(len(x)), np.floor(tail * inside).astype(np.int64)]
@@ -130,7 +130,7 @@ def _upper(x: FloatArray, n: FloatArray, fpr: FloatArray, tpr: FloatArray, tail:
     return np.where(x < n, np.clip(limit, 0, 1), 1.0)
 
 
-def _unmix(share: FloatArray, fpr: FloatArray, tpr: FloatArray, uninformed: float) -> FloatArray:
+def _unmix(share: FloatArray, fpr: FloatArray, tpr: FloatArray, uninformed: float | FloatArray) -> FloatArray:
     gap = tpr - fpr
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.asarray(np.where(gap > 0, (share - fpr) / gap, uninformed), np.float64)

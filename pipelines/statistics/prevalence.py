@@ -9,8 +9,9 @@ Of the others some are flagged by the detector, and :mod:`pipelines.statistics.i
 
 The false positive rate is measured on the crawl: documents from before the cut-off are human by date, and come from the
 same web. A language with few of them leans on the others; a crawl with few of them falls back on the detector's own
-validation sets. The true positive rate is that of a set of text which the detector has not seen, since what wrote the
-text of a crawl is not known.
+validation sets. The true positive rate is that of sets of text which the detector has not seen, since what wrote the
+text of a crawl is not known. One host is taken for one such set. A cell of many hosts is taken for a mixture: of as
+many sets as it has hosts of equal weight, but of no more than were measured.
 """
 
 from __future__ import annotations
@@ -70,6 +71,7 @@ PREVALENCE = pa.schema(
         pa.field("fpr", pa.float64()),
         pa.field("fpr_basis", pa.string()),
         pa.field("tpr", pa.float64()),
+        pa.field("sources", pa.int32()),  # sets of unseen text that the machine text is taken to be a mixture of
         pa.field("too_few", pa.bool_(), nullable=False),  # too few judged to say anything; the interval still holds
     ]
 )
@@ -99,15 +101,14 @@ def prevalence(tally: pa.Table, rates: DetectorRates, options: PrevalenceOptions
     """
     options = options or PrevalenceOptions()
     model = FalsePositives(tally, rates, options.min_human)
-    machine = rates.machine()
-    tpr = fit_groups([s.machine_flagged for s in machine], [s.machine_n for s in machine]).unseen("tpr")
+    tpr = _TruePositives(rates)
     parts = []
     for margin in MARGINS:
         for unit in UNITS if "host" not in margin or len(margin) == 1 else UNITS[:1]:
             for population in POPULATIONS:
                 cells = Cells(tally, margin, unit, population)
                 if cells.size:
-                    parts.append(_rows(cells, model, tpr if machine else None, options))
+                    parts.append(_rows(cells, model, tpr, options))
     return pa.concat_tables(parts).combine_chunks() if parts else PREVALENCE.empty_table()
 
 
@@ -131,6 +132,28 @@ def summary_share(table: pa.Table, unit: str = "documents", population: str = "c
     return share | {"low": share["low"] or 0.0, "high": 1.0 if share["high"] is None else share["high"]}
 
 
+class _TruePositives:
+    """Draws of the true positive rate over a mixture of sets that the detector has not seen."""
+
+    def __init__(self, rates: DetectorRates) -> None:
+        machine = rates.machine()
+        self.known = bool(machine)
+        self._most = len(machine)
+        self._model = fit_groups([s.machine_flagged for s in machine], [s.machine_n for s in machine])
+        self._drawn: dict[int, FloatArray] = {}
+        self.mean = float(self.draws(1).mean())
+
+    def draws(self, sources: int) -> FloatArray:
+        """(DRAWS,) for a mixture of this many sets."""
+        if sources not in self._drawn:
+            self._drawn[sources] = self._model.mixture(sources, "tpr")
+        return self._drawn[sources]
+
+    def sources(self, cells: Cells) -> npt.NDArray[np.int32]:
+        """(cells,) of how many sets each is taken for a mixture of."""
+        return np.clip(np.floor(cells.hosts), 1, max(1, self._most)).astype(np.int32)
+
+
 @dataclass(frozen=True)
 class _Shares:
     """Of the documents without direct evidence: (cells,) each; NaN where nothing is known."""
@@ -141,7 +164,7 @@ class _Shares:
     fpr: FloatArray
 
 
-def _rows(cells: Cells, model: FalsePositives, tpr: FloatArray | None, options: PrevalenceOptions) -> pa.Table:
+def _rows(cells: Cells, model: FalsePositives, tpr: _TruePositives, options: PrevalenceOptions) -> pa.Table:
     count = cells.count
     rest, judged = count["rest"] > 0, np.maximum(count["judged"], 1)
     shares = _of_rest(cells, model, tpr, options.level)
@@ -164,7 +187,8 @@ def _rows(cells: Cells, model: FalsePositives, tpr: FloatArray | None, options: 
         "method": _where(after, np.where(usable, METHOD, DIRECT_ONLY)),
         "fpr": _where(rest & model.known, shares.fpr),
         "fpr_basis": pa.array([b if r else None for b, r in zip(_basis(cells, model), rest, strict=True)], pa.string()),
-        "tpr": _where(rest & (tpr is not None), np.full(cells.size, np.nan if tpr is None else tpr.mean())),
+        "tpr": _where(rest & tpr.known, np.full(cells.size, tpr.mean)),
+        "sources": _where(rest & tpr.known, tpr.sources(cells)),
         "too_few": count["rest_documents"] < options.min_judged,
     }
     return pa.table({name: columns[name] for name in PREVALENCE.names}).cast(PREVALENCE)
@@ -185,7 +209,7 @@ def _of_judged(cells: Cells, shares: _Shares, bound: FloatArray) -> tuple[FloatA
     return estimate, low, np.minimum(high, 1.0)
 
 
-def _of_rest(cells: Cells, model: FalsePositives, tpr: FloatArray | None, level: float) -> _Shares:
+def _of_rest(cells: Cells, model: FalsePositives, tpr: _TruePositives, level: float) -> _Shares:
     blank = np.full(cells.size, np.nan)
     shares = _Shares(blank, np.zeros(cells.size), np.ones(cells.size), blank.copy())
     wanted = np.flatnonzero(cells.count["rest"] > 0)
@@ -194,19 +218,22 @@ def _of_rest(cells: Cells, model: FalsePositives, tpr: FloatArray | None, level:
     n = np.round(cells.effective[wanted], 3)
     x = np.round(n * cells.count["flagged"][wanted] / cells.count["rest"][wanted], 3)
     # Most cells of a large crawl are small: the same counts come up again and again.
-    cases, back = np.unique(np.column_stack([x, n, cells.mix[wanted]]), axis=0, return_inverse=True)
+    parts = [tpr.sources(cells)[wanted], x, n, cells.mix[wanted]]
+    cases, back = np.unique(np.column_stack(parts), axis=0, return_inverse=True)
     back = back.ravel()
     solved = np.full((4, len(cases)), np.nan)
-    for start in range(0, len(cases), _CHUNK):
-        part = slice(start, start + _CHUNK)
-        solved[:, part] = _solve(cases[part], cells, model, tpr, level)
+    # Sorted by their first column, so that cases of one mixture stand together.
+    for mixture in np.split(np.arange(len(cases)), np.flatnonzero(np.diff(cases[:, 0])) + 1):
+        for start in range(0, len(mixture), _CHUNK):
+            part = mixture[start : start + _CHUNK]
+            solved[:, part] = _solve(cases[part, 1:], cells, model, tpr.draws(int(cases[part[0], 0])), tpr.known, level)
     for target, values in zip((shares.estimate, shares.low, shares.high, shares.fpr), solved, strict=True):
         target[wanted] = values[back]
     return shares
 
 
 def _solve(
-    cases: FloatArray, cells: Cells, model: FalsePositives, tpr: FloatArray | None, level: float
+    cases: FloatArray, cells: Cells, model: FalsePositives, tpr: FloatArray, known: bool, level: float
 ) -> tuple[FloatArray, ...]:
     """Estimate, low, high and mean false positive rate of (cases, 2 + mix): flagged, judged, languages."""
     x, n, mix = cases[:, 0], cases[:, 1], cases[:, 2:]
@@ -215,7 +242,7 @@ def _solve(
     if "host" in cells.margin:
         fpr = model.for_host(fpr)
     rate = fpr.mean(axis=1)
-    if tpr is None:
+    if not known:
         return np.full(len(x), np.nan), np.zeros(len(x)), np.ones(len(x)), rate
     return adjusted_share(x, n, rate, tpr.mean()), *adjusted_interval(x, n, fpr, tpr, level), rate
 

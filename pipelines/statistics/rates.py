@@ -80,12 +80,22 @@ class GroupModel:
         """(DRAWS,) of the rate in a set that was not seen."""
         return self.member(0, 0, *name)
 
+    def mixture(self, sources: int, *name: str | int) -> FloatArray:
+        """(DRAWS,) of the rate over text of several sets that were not seen, in equal parts."""
+        a, b = self._drawn(*name)
+        rates = [special.betaincinv(a, b, stratified("rate", i, *name)) for i in range(sources)]
+        return np.asarray(np.clip(np.mean(rates, axis=0), 0, 1), np.float64)
+
     def member(self, successes: float, trials: float, *name: str | int) -> FloatArray:
         """(DRAWS,) of the rate in one of the fitted sets, given its own counts."""
+        a, b = self._drawn(*name)
+        drawn = special.betaincinv(a + successes, b + trials - successes, stratified("rate", *name))
+        return np.asarray(np.clip(drawn, 0, 1), np.float64)
+
+    def _drawn(self, *name: str | int) -> tuple[FloatArray, FloatArray]:
         total = np.cumsum(self.weight)
         at = np.searchsorted(total, stratified("grid", *name) * total[-1])
-        a, b = self.a[at] + successes, self.b[at] + trials - successes
-        return np.asarray(np.clip(special.betaincinv(a, b, stratified("rate", *name)), 0, 1), np.float64)
+        return self.a[at], self.b[at]
 
 
 def fit_groups(successes: Sequence[int], trials: Sequence[int]) -> GroupModel:

@@ -116,8 +116,19 @@ def test_a_detector_that_tells_nothing_apart_says_nothing():
     fpr = np.full((4, DRAWS), 0.3)
     for tpr in (known(0.3), known(0.2)):
         low, high = adjusted_interval([0, 3, 30, 100], [100] * 4, fpr, tpr)
-        assert low.tolist() == [0] * 4
+        assert low[:3].tolist() == [0] * 3
         assert high.tolist() == [1] * 4
+        # All 100 flagged is more than 30 % of false positives explain: then the rates are wrong, and the text is not.
+        assert low[3] > 0.9
+
+
+def test_what_false_positives_cannot_explain_bounds_the_share_from_below():
+    """No true positive rate exceeds 1, so the excess over the false positives is machine text at the least."""
+    fpr, vague = np.full((1, DRAWS), 0.01), (np.arange(DRAWS) + 0.5) / DRAWS
+    low, _ = adjusted_interval([190], [1000], fpr, vague)
+    least, _ = adjusted_interval([190], [1000], fpr, known(1.0))
+    assert least[0] == pytest.approx(0.18, abs=0.03)
+    assert low[0] >= least[0] - 0.005
 
 
 def test_draws_do_not_hang_on_their_neighbours():
@@ -167,6 +178,26 @@ def test_coverage_with_a_true_positive_rate_that_differs_between_sets(spread):
         for p in PREVALENCES:
             reached[p].append(coverage(p, low[truth == p], high[truth == p]))
     assert {p: np.mean(r) for p, r in reached.items() if np.mean(r) < 0.93} == {}
+
+
+@pytest.mark.parametrize("sources", [1, 4, 8])
+def test_coverage_when_a_crawl_mixes_several_unseen_sets(sources):
+    rng = np.random.default_rng(14)
+    mean, spread, n, fpr = 0.6, 3.0, 2000, np.full((1, DRAWS), 0.015)
+    reached = {0.02: [], 0.1: [], 0.5: []}
+    widths = []
+    for _ in range(250):
+        sizes = rng.integers(50, 2000, 10)
+        model = fit_groups(rng.binomial(sizes, rng.beta(mean * spread, (1 - mean) * spread, 10)), sizes)
+        truth = np.array(list(reached))
+        mixed = rng.beta(mean * spread, (1 - mean) * spread, (len(truth), sources)).mean(axis=1)
+        flagged = rng.binomial(n, 0.015 + truth * (mixed - 0.015))
+        low, high = adjusted_interval(flagged, np.full(3, n), np.tile(fpr, (3, 1)), model.mixture(sources, "tpr"))
+        for at, p in enumerate(reached):
+            reached[p].append(low[at] <= p <= high[at])
+        widths.append(high[1] - low[1])
+    assert {p: np.mean(r) for p, r in reached.items() if np.mean(r) < 0.93} == {}
+    assert sources == 1 or np.mean(widths) < 0.3  # a mixture is known better than one set
 
 
 def test_pooled_counts_alone_would_be_too_narrow():

@@ -1,4 +1,5 @@
 import json
+from collections import Counter
 from itertools import product
 
 import numpy as np
@@ -69,6 +70,23 @@ def test_counts_of_every_cell_by_brute_force(unit, population):
             expected = counts(groups[tuple(row[name] for name in margin)], unit)
             assert {k: row[k] for k in expected} == expected
             assert all(row[name] is None for name in ("month", "host", "language") if name not in margin)
+
+
+def test_cells_are_mixtures_of_as_many_sets_as_they_have_hosts_of_equal_weight():
+    for margin in MARGINS:
+        cells = Cells(TALLY, margin, "documents", "crawled")
+        by_cell = {}
+        for row in TALLY.to_pylist():
+            hosts = by_cell.setdefault(tuple(row[name] for name in margin), Counter())
+            hosts[row["host"]] += row["scored"] if row["after_cutoff"] else 0
+        for at, key in enumerate(
+            zip(*(cells.keys[name].to_pylist() for name in margin), strict=True) if margin else [()]
+        ):
+            n = list(by_cell[key].values())
+            expected = 1 if "host" in margin else sum(n) ** 2 / max(1, sum(v * v for v in n))
+            assert cells.hosts[at] == pytest.approx(expected)
+    assert head(TABLE)[0]["sources"] == 3  # four hosts of nearly equal weight, rounded down
+    assert {r["sources"] for r in TABLE.to_pylist() if r["margin"] == "host"} <= {1, None}
 
 
 def test_every_row_is_sound():
