@@ -47,7 +47,7 @@ class Cells:
 def _sums(tally: pa.Table, margin: tuple[str, ...], unit: str, population: str) -> pa.Table:
     after, direct = tally["after_cutoff"], tally["direct"]
     scored = pc.and_(after, pc.greater(tally["scored"], 0))
-    rest = pc.and_(scored, pc.invert(direct))
+    rest = _in_question(tally)
     amount = tally[unit]
 
     def only(mask: pa.ChunkedArray, column: pa.ChunkedArray) -> pa.ChunkedArray:
@@ -60,6 +60,7 @@ def _sums(tally: pa.Table, margin: tuple[str, ...], unit: str, population: str) 
         "scored": only(scored, amount),
         "judged": only(pc.and_(after, tally["judged"]), amount),
         "direct": only(pc.and_(after, direct), amount),
+        "older_copy": only(tally["older_copy"], amount),
         "flagged": only(pc.and_(rest, tally["flagged"]), amount),
         "rest": only(rest, amount),
         "rest_documents": only(rest, tally["documents"]),
@@ -77,11 +78,17 @@ def _sums(tally: pa.Table, margin: tuple[str, ...], unit: str, population: str) 
     return sums.sort_by([(name, "ascending") for name in margin])
 
 
+def _in_question(tally: pa.Table) -> pa.ChunkedArray:
+    """Rows after the cut-off of which only the detector can say anything: no direct evidence, no older copy."""
+    known = pc.or_(tally["direct"], tally["older_copy"])
+    return pc.and_(pc.and_(tally["after_cutoff"], pc.invert(known)), pc.greater(tally["scored"], 0))
+
+
 def _effective_hosts(tally: pa.Table, margin: tuple[str, ...], size: int) -> FloatArray:
     """(size,) of how many hosts of equal weight the scored documents of each cell come from: (sum n)^2 / sum n^2."""
     if "host" in margin:
         return np.ones(size)
-    scored = pc.and_(tally["after_cutoff"], pc.greater(tally["scored"], 0))
+    scored = _in_question(tally)
     counted = pa.table(
         {name: tally[name] for name in (*margin, "host")} | {"n": pc.if_else(scored, tally["scored"], 0)}
     )
@@ -105,8 +112,9 @@ def _language_mix(
     if "language" in keys:
         codes = keys["language"].combine_chunks().dictionary_encode()
         return codes.dictionary.to_pylist(), codes.indices.to_numpy().astype(np.float64)[:, None]
-    wanted = pc.and_(pc.and_(tally["after_cutoff"], pc.invert(tally["direct"])), pc.greater(tally["scored"], 0))
-    table = tally.filter(wanted).group_by([*keys, "language"], use_threads=False).aggregate([(unit, "sum")])
+    table = (
+        tally.filter(_in_question(tally)).group_by([*keys, "language"], use_threads=False).aggregate([(unit, "sum")])
+    )
     if keys:
         table = table.join(pa.table({**keys, "cell": np.arange(size)}), list(keys), use_threads=False)
     else:

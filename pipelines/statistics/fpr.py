@@ -19,9 +19,10 @@ class FalsePositives:
     """Draws of the false positive rate for each language, and of how far a single host strays from it."""
 
     def __init__(self, tally: pa.Table, rates: DetectorRates, min_human: int) -> None:
+        by_date = pc.or_(pc.invert(tally["after_cutoff"]), tally["older_copy"])
         human = tally.filter(
             pc.and_(
-                pc.and_(pc.invert(tally["after_cutoff"]), pc.invert(tally["direct"])),
+                pc.and_(by_date, pc.invert(tally["direct"])),
                 pc.and_(pc.greater(tally["scored"], 0), pc.not_equal(tally["place"], str(Place.DUPLICATES))),
             )
         )

@@ -43,7 +43,7 @@ MARGINS = (
     ("host", "language"),
     ("month", "host", "language"),
 )
-COUNTS = ("documents", "after_cutoff", "scored", "judged", "direct", "flagged")
+COUNTS = ("documents", "after_cutoff", "scored", "judged", "direct", "older_copy", "flagged")
 UNITS = ("documents", "characters")
 POPULATIONS = ("crawled", "deduplicated")
 
@@ -58,9 +58,11 @@ PREVALENCE = pa.schema(
         pa.field("documents", pa.int64(), nullable=False),  # all, from before the cut-off too
         pa.field("after_cutoff", pa.int64(), nullable=False),
         pa.field("scored", pa.int64(), nullable=False),  # after the cut-off, and the detector spoke
-        pa.field("judged", pa.int64(), nullable=False),  # after the cut-off, scored or with direct evidence
+        pa.field("judged", pa.int64(), nullable=False),  # after the cut-off, scored, direct or older_copy
         pa.field("direct", pa.int64(), nullable=False),  # after the cut-off, with direct evidence
-        pa.field("flagged", pa.int64(), nullable=False),  # after the cut-off, without direct evidence, flagged
+        # After the cut-off, but human by date: a verified older copy was captured before it.
+        pa.field("older_copy", pa.int64(), nullable=False),
+        pa.field("flagged", pa.int64(), nullable=False),  # after the cut-off, neither direct nor older_copy, flagged
         pa.field("observed_rate", pa.float64()),  # (direct + flagged) / judged
         pa.field("estimate", pa.float64()),  # the share of machine text in `judged`
         pa.field("low", pa.float64()),

@@ -37,7 +37,18 @@ class TallyRules:
     direct_verdicts: tuple[str, ...] = (Verdict.DECLARED, Verdict.MARKED)
 
 
-DOCUMENT_KEYS = ("month", "host", "language", "place", "verdict", "after_cutoff", "judged", "flagged", "direct")
+DOCUMENT_KEYS = (
+    "month",
+    "host",
+    "language",
+    "place",
+    "verdict",
+    "after_cutoff",
+    "older_copy",
+    "judged",
+    "flagged",
+    "direct",
+)
 TALLY = pa.schema(
     [
         pa.field("month", pa.string(), nullable=False),  # YYYY-MM, or "unknown"
@@ -45,9 +56,10 @@ TALLY = pa.schema(
         pa.field("language", pa.string(), nullable=False),
         pa.field("place", pa.string(), nullable=False),
         pa.field("verdict", pa.string(), nullable=False),
-        # Not human by date: neither this page nor a verified older copy was captured before the cut-off.
-        pa.field("after_cutoff", pa.bool_(), nullable=False),
-        pa.field("judged", pa.bool_(), nullable=False),  # the detector spoke, or there is direct evidence
+        pa.field("after_cutoff", pa.bool_(), nullable=False),  # captured then, or at an unknown time
+        # Human by date all the same: a verified older copy was captured before the cut-off.
+        pa.field("older_copy", pa.bool_(), nullable=False),
+        pa.field("judged", pa.bool_(), nullable=False),  # the detector spoke, direct evidence, or an older copy
         pa.field("flagged", pa.bool_(), nullable=False),  # probability at or over the threshold
         pa.field("direct", pa.bool_(), nullable=False),  # declared or marked
         pa.field("documents", pa.int64(), nullable=False),
@@ -100,8 +112,9 @@ def tally_documents(table: pa.Table, rules: TallyRules) -> pa.Table:
             ``place``, ``verdict``, ``machine_probability``, ``older_captured_at``, ``characters``, ``cluster_size``.
         rules: the cut-off, the threshold, and the verdicts that count as direct evidence.
     """
-    after, scored = _after_cutoff(table, rules.cutoff), pc.is_valid(table["machine_probability"])
+    after, scored = pc.invert(_before(table["captured_at"], rules.cutoff)), pc.is_valid(table["machine_probability"])
     direct = pc.is_in(table["verdict"], pa.array([str(v) for v in rules.direct_verdicts], pa.string()))
+    older = pc.and_(after, pc.and_(_before(table["older_captured_at"], rules.cutoff), pc.invert(direct)))
     flagged = pc.fill_null(
         pc.greater_equal(table["machine_probability"], pa.scalar(rules.threshold, pa.float32())), False
     )
@@ -110,7 +123,8 @@ def tally_documents(table: pa.Table, rules: TallyRules) -> pa.Table:
     columns = {
         **_keys(table, "month", "host", "language", "place", "verdict"),
         "after_cutoff": after,
-        "judged": pc.or_(scored, direct),
+        "older_copy": older,
+        "judged": pc.or_(pc.or_(scored, direct), older),
         "flagged": flagged,
         "direct": direct,
         "documents": np.ones(table.num_rows, np.int64),
@@ -228,11 +242,9 @@ def _keys(table: pa.Table, *names: str) -> dict[str, pa.Array]:
     }
 
 
-def _after_cutoff(table: pa.Table, cutoff: datetime) -> pa.Array:
-    at = pa.scalar(cutoff.astimezone(UTC), pa.timestamp("us", tz="UTC"))
-    own = pc.fill_null(pc.less(table["captured_at"], at), False)
-    older = pc.fill_null(pc.less(table["older_captured_at"], at), False)
-    return pc.invert(pc.or_(own, older))
+def _before(when: pa.ChunkedArray | pa.Array, cutoff: datetime) -> pa.Array:
+    """Whether each time is known and before the cut-off."""
+    return pc.fill_null(pc.less(when, pa.scalar(cutoff.astimezone(UTC), pa.timestamp("us", tz="UTC"))), False)
 
 
 def _squared(characters: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:

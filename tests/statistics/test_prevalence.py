@@ -1,5 +1,6 @@
 import json
 from collections import Counter
+from datetime import timedelta
 from itertools import product
 
 import numpy as np
@@ -27,7 +28,7 @@ from pipelines.statistics.tally import (
     tally_documents,
     tally_signals,
 )
-from tests.statistics.crawl import RATES, RULES, judged_crawl, random_documents
+from tests.statistics.crawl import CUTOFF, RATES, RULES, judged_crawl, random_documents
 
 DOCUMENTS = random_documents(1500, seed=2)
 TALLY = tally_documents(DOCUMENTS, RULES)
@@ -51,7 +52,8 @@ def counts(rows, unit):
         "scored": sum(amount(r) for r in after if r["scored"]),
         "judged": sum(amount(r) for r in after if r["judged"]),
         "direct": sum(amount(r) for r in after if r["direct"]),
-        "flagged": sum(amount(r) for r in after if r["flagged"] and not r["direct"]),
+        "older_copy": sum(amount(r) for r in after if r["older_copy"]),
+        "flagged": sum(amount(r) for r in after if r["flagged"] and not r["direct"] and not r["older_copy"]),
     }
 
 
@@ -78,7 +80,8 @@ def test_cells_are_mixtures_of_as_many_sets_as_they_have_hosts_of_equal_weight()
         by_cell = {}
         for row in TALLY.to_pylist():
             hosts = by_cell.setdefault(tuple(row[name] for name in margin), Counter())
-            hosts[row["host"]] += row["scored"] if row["after_cutoff"] else 0
+            known = row["direct"] or row["older_copy"] or not row["after_cutoff"]
+            hosts[row["host"]] += 0 if known else row["scored"]
         for at, key in enumerate(
             zip(*(cells.keys[name].to_pylist() for name in margin), strict=True) if margin else [()]
         ):
@@ -192,8 +195,25 @@ def test_a_detector_without_use_leaves_direct_evidence(rates):
 
 
 def test_no_crawl_dates_and_no_validation():
-    found = summary_share(prevalence(TALLY.filter(TALLY["after_cutoff"]), DetectorRates("none", 0.9)))
+    undated = TALLY.filter(pc.and_(TALLY["after_cutoff"], pc.invert(TALLY["older_copy"])))
+    found = summary_share(prevalence(undated, DetectorRates("none", 0.9)))
     assert (found["method"], found["fpr_basis"], found["high"]) == ("direct-evidence", None, 1)
+
+
+def test_copies_of_older_pages_count_as_human():
+    _, table = judged_crawl(400, share=0.2, tpr=0.7, fpr=0.02)
+    alone = summary_share(prevalence(tally_documents(table, RULES), RATES))
+    copies = table.filter(pc.greater_equal(table["captured_at"], pa.scalar(CUTOFF)))
+    older = pa.array([CUTOFF - timedelta(days=1)] * copies.num_rows, copies.schema.field("older_captured_at").type)
+    copies = copies.set_column(copies.schema.get_field_index("older_captured_at"), "older_captured_at", older)
+    # Removed copies are left out of what the false positive rate is measured on, so that nothing else changes.
+    copies = copies.set_column(copies.schema.get_field_index("place"), "place", pa.array(["duplicates"] * len(copies)))
+    both = summary_share(prevalence(tally_documents(pa.concat_tables([table, copies]), RULES), RATES))
+    assert both["older_copy"] == copies.num_rows > 100
+    assert both["judged"] == alone["judged"] + copies.num_rows
+    for name in ("estimate", "low", "high"):
+        expected = alone[name] * alone["judged"] / both["judged"]
+        assert both[name] == pytest.approx(expected, rel=1e-6)
 
 
 def test_only_direct_evidence_was_judged():

@@ -31,8 +31,9 @@ def test_documents_by_brute_force():
     expected = Counter()
     characters = Counter()
     for row in DOCUMENTS.to_pylist():
-        dated = [t for t in (row["captured_at"], row["older_captured_at"]) if t and t < CUTOFF]
+        after = not (row["captured_at"] and row["captured_at"] < CUTOFF)
         direct = row["verdict"] in ("declared", "marked")
+        older = bool(after and not direct and row["older_captured_at"] and row["older_captured_at"] < CUTOFF)
         probability = row["machine_probability"]
         key = (
             python_month(row),
@@ -40,8 +41,9 @@ def test_documents_by_brute_force():
             row["language"] or "und",
             row["place"],
             row["verdict"],
-            not dated,
-            direct or probability is not None,
+            after,
+            older,
+            direct or older or probability is not None,
             probability is not None and probability >= np.float32(0.9),
             direct,
         )
