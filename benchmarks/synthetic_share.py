@@ -1,0 +1,105 @@
+"""The synthetic share on a crawl with known truth: estimate, interval and truth, overall and by year.
+
+    python -m benchmarks.synthetic_share --docs 20000            # needs the labelled text sets: --text ../shared/text
+    python -m benchmarks.synthetic_share --docs 5000 --unseen    # only of texts that the detector was not trained on
+
+The labelled text sets are also what the embedded detector was trained on. A crawl built from all of them flatters it;
+with --unseen the crawl is built of held-out texts alone, which is what a user's crawl is like at best.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from detectors.corpus import SCORED_CHARACTERS, text_key
+from detectors.embedded import Embedded
+from detectors.levelling import level
+from pipelines.job import load_job
+from pipelines.run import run
+
+_PLACES = ("reserve", "quarantine", "review", "duplicates")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--text", default="../shared/text", help="labelled text sets to build the crawl from")
+    parser.add_argument("--docs", type=int, default=20000)
+    parser.add_argument("--ceiling", type=float, default=0.6, help="the share that the steepest host class tends to")
+    parser.add_argument("--unseen", action="store_true", help="only texts that the detector was not trained on")
+    parser.add_argument("--seed", type=int, default=1)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as scratch:
+        text = held_out(Path(options.text), Path(scratch, "text")) if options.unseen else Path(options.text)
+        tool = Path(options.text).parent / "tools" / "build_crawl.py"
+        command = [sys.executable, str(tool), "--text", str(text), "--out", f"{scratch}/crawl", "--format", "jsonl"]
+        command += ["--docs", str(options.docs), "--ceiling", str(options.ceiling), "--seed", str(options.seed)]
+        subprocess.run(command, check=True)
+        job = load_job(None, {"input": [f"{scratch}/crawl/*.jsonl.gz"], "output": f"{scratch}/out"})
+        summary = run(job).summary
+        compare(Path(scratch, "crawl", "truth.parquet"), Path(scratch, "out"), job.cutoff_at)
+        print(json.dumps(summary["synthetic_share"], indent=2))
+
+
+def held_out(source: Path, target: Path) -> Path:
+    """Copies the text sets without the texts, and groups, that training used."""
+    target.mkdir()
+    seen = Embedded().seen()
+    for path in sorted(source.glob("*.parquet")):
+        table = pq.read_table(path)
+        texts = seen.contains([text_key(level(text[:SCORED_CHARACTERS])) for text in table["text"].to_pylist()])
+        groups = seen.contains([text_key(group) for group in table["group"].to_pylist()])
+        unseen = table.filter(pa.array(~(texts | groups)))
+        pq.write_table(unseen, target / path.name)
+        print(f"{path.stem}: {unseen.num_rows} of {table.num_rows} texts were not used in training")
+    return target
+
+
+def compare(truth_file: Path, output: Path, cutoff: datetime) -> None:
+    """Prints truth beside estimate over the documents after the cut-off that could be judged."""
+    truth = pq.read_table(truth_file)
+    machine = dict(zip(truth["url"].to_pylist(), pc.equal(truth["label"], "machine").to_pylist(), strict=True))
+    columns = ["url", "captured_at", "verdict", "machine_probability"]
+    rows = [
+        row
+        for place in _PLACES
+        for part in sorted((output / place).glob("part-*.parquet"))
+        for row in pq.read_table(part, columns=columns).to_pylist()
+    ]
+    judged = [
+        row
+        for row in rows
+        if row["captured_at"].astimezone(UTC) >= cutoff
+        and (row["machine_probability"] is not None or row["verdict"] in ("declared", "marked", "dated"))
+    ]
+    prevalence = pq.read_table(output / "statistics" / "prevalence.parquet").to_pylist()
+    cells = [c for c in prevalence if c["unit"] == "documents" and c["population"] == "crawled"]
+    overall = next(c for c in cells if c["margin"] == "all")
+    print(f"\n{'':<10}{'judged':>8}{'truth':>9}{'estimate':>10}   95 % interval   holds")
+    line("all", overall, [machine[row["url"]] for row in judged])
+    held = []
+    for cell in (c for c in cells if c["margin"] == "month" and c["judged"]):
+        mine = [machine[row["url"]] for row in judged if row["captured_at"].strftime("%Y-%m") == cell["month"]]
+        held.append(line(cell["month"], cell, mine))
+    print(f"{sum(held)} of {len(held)} monthly intervals hold the truth")
+
+
+def line(name: str, cell: dict[str, float], machine: list[bool]) -> bool:
+    share = sum(machine) / max(1, len(machine))
+    holds = cell["low"] <= share <= cell["high"]
+    interval = f"{cell['low']:>7.1%} – {cell['high']:<7.1%}"
+    print(f"{name:<10}{len(machine):>8}{share:>9.1%}{cell['estimate']:>10.1%}  {interval}  {'yes' if holds else 'no'}")
+    return holds
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,247 @@
+"""The `reserve` command. Thin: parses, calls, prints. Results go to standard output, progress to standard error."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from pipelines.errors import JobError, UsageError
+
+_EPILOG = """\
+examples:
+  reserve demo                                        see the whole job on text that this machine already has
+  reserve run --input 'crawl/*.warc.gz' --output out  a job with every default
+  reserve run job.yaml --set neardup.threshold=0.9    a job file, with one key overridden
+  reserve explain out 3fa9                            why one document went where it went
+
+exit codes: 0 done; 1 the job failed; 2 the call or the configuration is wrong
+"""
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """One line that says what is wrong and where help is."""
+        print(f"reserve: {message}; see '{self.prog} --help'", file=sys.stderr)
+        raise SystemExit(2)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command and gives its exit code."""
+    logging.getLogger().setLevel(logging.ERROR)  # Beam speaks when it is imported
+    options = _parser().parse_args(arguments)
+    if options.debug:
+        os.environ["RESERVE_DEBUG"] = "1"
+    try:
+        code: int = options.do(options)
+    except (UsageError, JobError) as error:
+        if options.debug:
+            raise
+        print(f"reserve: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("reserve: interrupted; the same command goes on where this one stopped", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # The reader of a pipe (head, less) has left; what it read was right.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="reserve",
+        description="Finds machine text in crawl dumps, removes near-duplicates, tags provenance, and writes a human "
+        "reserve with contamination statistics.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--debug", action="store_true", help="show the whole traceback of an error")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    _add_run(commands)
+    _add_demo(commands)
+    _add_explain(commands)
+    _add_report(commands)
+    _add_train(commands)
+    _add_evaluate(commands)
+    return parser
+
+
+def _command(commands: Any, name: str, do: Any, help: str, **more: Any) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = commands.add_parser(
+        name,
+        help=help,
+        description=help[:1].upper() + help[1:] + ".",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        **more,
+    )
+    parser.set_defaults(do=do)
+    return parser
+
+
+def _add_run(commands: Any) -> None:
+    parser = _command(
+        commands, "run", _run, "read shards and write a reserve, statistics and a report", epilog=_run_epilog()
+    )
+    parser.add_argument("job", nargs="?", metavar="JOB.yaml", help="job file; an empty one is valid")
+    parser.add_argument(
+        "--input", nargs="+", metavar="GLOB", help="shards: WARC, WET, Parquet, JSONL; plain, .gz or .zst"
+    )
+    parser.add_argument("--output", metavar="DIR", help="folder to write (default: out)")
+    parser.add_argument("--workers", type=int, metavar="N", help="worker processes (default: one for each core)")
+    parser.add_argument("--runner", metavar="NAME", help="'local' (default) or a Beam runner")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override any key of the job")
+    parser.add_argument("--overwrite", action="store_true", help="replace a finished output of another job")
+    parser.add_argument("--json", action="store_true", help="print summary.json instead of text")
+
+
+def _run_epilog() -> str:
+    from pipelines.job import describe
+
+    return "keys of a job file (all optional) and their defaults:\n" + describe()
+
+
+def _run(options: argparse.Namespace) -> int:
+    from pipelines.job import load_job
+    from pipelines.reserve.card import headline
+    from pipelines.run import run
+
+    named = {key: getattr(options, key) for key in ("input", "output", "workers", "runner")}
+    job = load_job(options.job, {k: v for k, v in named.items() if v is not None}, options.set)
+    result = run(job, options.overwrite)
+    if options.json:
+        print(json.dumps(result.summary, indent=2, ensure_ascii=False))
+    else:
+        if result.already_whole:
+            print(f"{result.output} is already whole: the same job over the same input; nothing was done\n")
+        print(headline(result.output, result.summary))
+    records = result.summary["records"]
+    if records["in"] == records["rejects"]:
+        raise JobError(
+            f"none of the {records['in']} records gave a document; {result.output}/rejects says why for each of them"
+        )
+    return 0
+
+
+def _add_demo(commands: Any) -> None:
+    parser = _command(
+        commands, "demo", _demo, "run the whole job on an embedded input, and compare with what was planted"
+    )
+    parser.add_argument(
+        "--output", default="reserve-demo", metavar="DIR", help="folder to write (default: reserve-demo)"
+    )
+    parser.add_argument("--pages", type=int, default=2000, metavar="N", help="pages at the most (default: 2000)")
+    parser.add_argument(
+        "--workers", type=int, default=0, metavar="N", help="worker processes (default: one for each core)"
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace an earlier demo")
+
+
+def _demo(options: argparse.Namespace) -> int:
+    from pipelines.demo import demo
+
+    print(demo(options.output, options.pages, options.workers, options.overwrite))
+    return 0
+
+
+def _add_explain(commands: Any) -> None:
+    parser = _command(commands, "explain", _explain, "show one document's verdict, evidence and cluster")
+    parser.add_argument("output", metavar="OUT", help="the folder of a finished run")
+    parser.add_argument("doc_id", metavar="DOC_ID", help="32 hex digits, or enough of the first ones")
+    parser.add_argument("--json", action="store_true", help="print the whole row as JSON")
+
+
+def _explain(options: argparse.Namespace) -> int:
+    from pipelines.explain import explain, find_document
+
+    if options.json:
+        print(json.dumps(find_document(options.output, options.doc_id), indent=2, ensure_ascii=False, default=str))
+    else:
+        print(explain(options.output, options.doc_id))
+    return 0
+
+
+def _add_report(commands: Any) -> None:
+    parser = _command(commands, "report", _report, "write the report of a finished run again")
+    parser.add_argument("output", metavar="OUT", help="the folder of a finished run")
+
+
+def _report(options: argparse.Namespace) -> int:
+    from pipelines.finish import rewrite_report
+
+    print(rewrite_report(options.output))
+    return 0
+
+
+def _add_train(commands: Any) -> None:
+    parser = _command(commands, "train", _train, "fit, calibrate and measure the embedded detector on labelled text")
+    parser.add_argument(
+        "--text",
+        nargs="+",
+        required=True,
+        metavar="PATH",
+        help="Parquet files, or folders of them: text, label, group …",
+    )
+    parser.add_argument("--output", required=True, metavar="DIR", help="folder for model, calibration and model card")
+    parser.add_argument(
+        "--no-leave-one-out", action="store_true", help="skip measuring on left-out sets: faster, and says less"
+    )
+    parser.add_argument(
+        "--seed", type=int, default=1, metavar="N", help="of the split and the random crops (default: 1)"
+    )
+
+
+def _train(options: argparse.Namespace) -> int:
+    from detectors.training import TrainOptions, train
+    from pipelines.progress import say
+
+    paths = [Path(path) for path in options.text]
+    try:
+        train(
+            paths,
+            Path(options.output),
+            TrainOptions(leave_one_out=not options.no_leave_one_out),
+            say,
+        )
+    except (FileNotFoundError, ValueError) as error:
+        raise UsageError(f"--text: {error}") from None
+    print(f"model       {options.output}\nmodel card  {options.output}/MODEL_CARD.md")
+    print(f"use it      reserve run … --set inspect.detector={options.output}")
+    return 0
+
+
+def _add_evaluate(commands: Any) -> None:
+    parser = _command(commands, "evaluate", _evaluate, "measure a detector on labelled text, the worst slice first")
+    parser.add_argument("--text", nargs="+", required=True, metavar="PATH", help="Parquet files, or folders of them")
+    parser.add_argument("--model", default="embedded", metavar="DIR", help="folder that training wrote")
+    parser.add_argument(
+        "--split",
+        choices=["test", "all"],
+        default="test",
+        help="'test' (default): only texts that training did not use; 'all': every text",
+    )
+    parser.add_argument("--json", action="store_true", help="print everything as JSON")
+
+
+def _evaluate(options: argparse.Namespace) -> int:
+    from detectors import load_detector
+    from detectors.corpus import read_corpus
+    from detectors.evaluation import evaluate, render
+
+    try:
+        detector = load_detector(options.model)
+        result = evaluate(detector, read_corpus([Path(path) for path in options.text]), options.split)
+    except (FileNotFoundError, ValueError) as error:
+        raise UsageError(str(error)) from None
+    print(json.dumps(result.to_dict(), indent=2) if options.json else render(result))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,90 @@
+"""One document of a finished output: where it went, why, and on what evidence."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from pipelines import files
+from pipelines.errors import JobError, UsageError
+from pipelines.layout import DOCUMENT_PLACES, Layout
+from pipelines.records import Place
+
+_ID = re.compile(r"[0-9a-f]{4,32}")
+
+
+def find_document(output: str, doc_id: str) -> dict[str, Any]:
+    """The row of a document with its `place`; a unique beginning of the `doc_id` will do.
+
+    Raises UsageError for what is no id or fits several documents, JobError where there is no such document.
+    """
+    wanted = doc_id.lower()
+    if not _ID.fullmatch(wanted):
+        raise UsageError(f"{doc_id}: a doc_id is 32 hex digits (at least the first 4)")
+    layout = Layout(output)
+    if files.read_json(layout.summary) is None:
+        raise UsageError(f"{output}: no finished run here (no summary.json)")
+    found: list[dict[str, Any]] = []
+    for place in (*DOCUMENT_PLACES, Place.DUPLICATES):
+        for part in files.listing(files.join(output, place.value, "part-*.parquet")):
+            found += [{**row, "place": place.value} for row in _rows(part.path, wanted)]
+    ids = {row["doc_id"] for row in found}
+    if not found:
+        raise JobError(f"{output}: no document {doc_id}; records that gave no document are in rejects/")
+    if len(ids) > 1:
+        raise UsageError(f"{doc_id}: fits {len(ids)} documents; give more digits")
+    # A capture that stands in two shards is kept once and noted as its own duplicate.
+    return found[0]
+
+
+def explain(output: str, doc_id: str) -> str:
+    """A document's verdict and evidence in plain text."""
+    row = find_document(output, doc_id)
+    lines = [
+        f"document     {row['doc_id']}",
+        f"url          {row['url'] or 'unknown'}",
+        f"captured     {row['captured_at'].isoformat() if row['captured_at'] else 'unknown'}",
+        f"place        {row['place']}",
+        f"verdict      {row['verdict']}: {row['because']}",
+    ]
+    if row["place"] == Place.DUPLICATES:
+        lines.append(
+            f"copy of      {row['kept_doc_id']} (Jaccard similarity {row['jaccard']:.3f}, which was captured first)"
+        )
+        return "\n".join(lines)
+    probability = row["machine_probability"]
+    lines += [
+        f"language     {row['language'] or 'not identified'}",
+        "machine      "
+        + ("no detector may speak" if probability is None else f"probability {probability:.4f}, calibrated"),
+        f"record       {row['shard']} at {row['record_offset']}",
+        f"text         {len(row['text'])} characters, SHA-256 {row['text_sha256']}",
+    ]
+    if row["cluster_id"]:
+        lines.append(f"cluster      {row['cluster_id']}: the earliest of {row['cluster_size']} copies")
+    lines.append("evidence" if row["evidence"] else "evidence     none of the signals that were looked for")
+    lines += [f"  {_evidence(item)}" for item in row["evidence"]]
+    return "\n".join(lines)
+
+
+def _evidence(item: dict[str, Any]) -> str:
+    words = [f"{item['source']}: {item['kind']}"]
+    for name, shown in (("score", "score {:.3f}"), ("p_value", "p = {:.2g}"), ("probability", "probability {:.4f}")):
+        if item[name] is not None:
+            words.append(shown.format(item[name]))
+    if item["detail"]:
+        words.append(item["detail"])
+    return ", ".join(words)
+
+
+def _rows(path: str, prefix: str) -> list[dict[str, Any]]:
+    with files.open_read(path) as stream:
+        # Parts are sorted by doc_id, so that row-group statistics leave one group to read.
+        ids = pc.field("doc_id")
+        last = prefix + "g"  # sorts after every hex digit
+        table = pq.read_table(stream, filters=(ids >= prefix) & (ids < last), use_threads=False)
+    rows: list[dict[str, Any]] = table.to_pylist()
+    return rows

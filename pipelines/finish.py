@@ -1,0 +1,130 @@
+"""The end of a run: the counts of all parts become statistics, report, data card and, last of all, `summary.json`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import date
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+
+from detectors.base import ASSISTANTS, HELD_OUT, LEFT_OUT, Detector
+from pipelines import files
+from pipelines.errors import JobError, UsageError
+from pipelines.ingest.shards import Shard
+from pipelines.job import Job
+from pipelines.layout import Layout
+from pipelines.provenance.policy import Policy
+from pipelines.records import Place
+from pipelines.reserve.card import data_card
+from pipelines.reserve.writer import merge_samples
+from pipelines.statistics.prevalence import PrevalenceOptions, summary_share
+from pipelines.statistics.rates import DetectorRates, RateSlice
+from pipelines.statistics.report import render
+from pipelines.statistics.tables import Tallies, statistics_tables
+from pipelines.statistics.tally import merge
+from pipelines.versions import versions
+
+_SAMPLES = "samples"
+
+
+class Ending(NamedTuple):
+    """What a run knows when all parts are written."""
+
+    job: Job
+    layout: Layout
+    shards: Sequence[Shard]
+    policy: Policy
+    detector: Detector | None
+    digest: str
+
+
+def finish(ending: Ending, parts: Sequence[dict[str, int]], records_in: int) -> dict[str, Any]:
+    """Writes everything that needs all parts; gives the summary.
+
+    Args:
+        ending: the run.
+        parts: for each part, the records that it wrote by place.
+        records_in: the records that were read, counted by `inspect`.
+
+    Raises JobError if the books do not balance.
+    """
+    records = {place.value: sum(part[place.value] for part in parts) for place in Place}
+    if sum(records.values()) != records_in:
+        raise JobError(
+            f"{records_in} records were read and {sum(records.values())} written: the work folder of "
+            f"{ending.layout.output} is not whole; delete it and run again"
+        )
+    numbers = range(len(parts))
+    merged = {kind: merge(_read(ending.layout, kind, numbers)) for kind in Tallies.__dataclass_fields__}
+    tables = statistics_tables(
+        Tallies(**merged), detector_rates(ending.detector), PrevalenceOptions(level=ending.job.statistics.level)
+    )
+    samples = merge_samples(_read(ending.layout, _SAMPLES, numbers))
+    for name, table in {**tables, _SAMPLES: samples}.items():
+        files.write_parquet(ending.layout.statistics(name), table)
+    summary = _summary(ending, {"in": records_in, **records}, tables, merged["documents"])
+    files.write_bytes(ending.layout.report, _report(summary, tables, samples).encode())
+    files.write_bytes(ending.layout.card, data_card(summary).encode())
+    files.write_json(ending.layout.summary, summary)
+    return summary
+
+
+def rewrite_report(output: str) -> str:
+    """Writes `report.html` of a finished run again, from its statistics; gives its path."""
+    layout = Layout(output)
+    summary = files.read_json(layout.summary)
+    if summary is None:
+        raise UsageError(f"{output}: no finished run here (no summary.json)")
+    names = ("prevalence", "diversity", "signals", "accounting", _SAMPLES)
+    tables = {name: files.read_parquet(layout.statistics(name)) for name in names}
+    samples = tables.pop(_SAMPLES)
+    files.write_bytes(layout.report, _report(summary, tables, samples).encode())
+    return layout.report
+
+
+def detector_rates(detector: Detector | None) -> DetectorRates:
+    """What the detector's own measurements say of its errors, in the words of the statistics."""
+    if detector is None:
+        return DetectorRates("none", float("inf"))
+    point = detector.error_rates().quantification
+    # Sets that a model never saw say what to expect of a crawl. Without them: each language's held-out texts.
+    held_out = tuple(s for s in point.of_kind(HELD_OUT) if not s.set)
+    known = point.of_kind(ASSISTANTS) or point.of_kind(LEFT_OUT) or held_out
+    slices = tuple(
+        RateSlice(
+            s.name, s.human, s.human_flagged, s.machine, s.machine_flagged, s.language or None, s.kind != HELD_OUT
+        )
+        for s in known
+    )
+    return DetectorRates(detector.name, point.threshold, slices)
+
+
+def _summary(
+    ending: Ending, records: dict[str, int], tables: dict[str, pa.Table], documents: pa.Table
+) -> dict[str, Any]:
+    verdicts = documents.group_by("verdict", use_threads=False).aggregate([("documents", "sum")]).sort_by("verdict")
+    detector = ending.detector
+    return {
+        "records": records,
+        "synthetic_share": summary_share(tables["prevalence"]),
+        "verdicts": dict(zip(verdicts["verdict"].to_pylist(), verdicts["documents_sum"].to_pylist(), strict=True)),
+        "seal": None,
+        "detector": {"name": detector.name, "digest": detector.digest} if detector else None,
+        "job": {
+            "digest": ending.digest,
+            "inputs": [{"name": shard.name, "bytes": shard.size} for shard in ending.shards],
+            "settings": ending.job.settings(),
+            "policy": ending.policy.model_dump(mode="json", exclude_none=True),
+        },
+        "versions": versions(),
+    }
+
+
+def _report(summary: dict[str, Any], tables: dict[str, pa.Table], samples: pa.Table) -> str:
+    cutoff = date.fromisoformat(summary["job"]["settings"]["cutoff"])
+    return render(summary, tables, samples.to_pylist(), "Human reserve", cutoff)
+
+
+def _read(layout: Layout, kind: str, numbers: range) -> list[pa.Table]:
+    return [files.read_parquet(layout.tally(kind, number)) for number in numbers]

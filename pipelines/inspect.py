@@ -1,0 +1,124 @@
+"""Shards to staged documents with evidence: the first of the three pipelines.
+
+Each shard is read once, by one worker, in batches of a few MB, and ends as a set of Parquet files with a marker that is
+written last. A shard whose marker carries the digest of (shard, job, code) is not read again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import apache_beam as beam
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from detectors import load_detector
+from pipelines import files
+from pipelines.checks import Checks
+from pipelines.ingest.options import Ingest
+from pipelines.ingest.reader import read_shard
+from pipelines.ingest.shards import Shard
+from pipelines.job import Inspect
+from pipelines.layout import Staged
+from pipelines.neardup.minhash import warm_up
+from pipelines.neardup.options import NearDup
+from pipelines.records import REJECTS, STAGED, signatures_schema
+
+_SHARD_REASONS_KEPT = 5  # reasons for damage that the marker repeats, for the log
+
+
+class Task(NamedTuple):
+    """One shard to read, where its files go, and the digest that its marker will carry."""
+
+    shard: Shard
+    staged: Staged
+    digest: str
+
+
+class Inspected(NamedTuple):
+    """What one shard held."""
+
+    shard: str
+    documents: int
+    rejects: int
+    text_bytes: int
+
+
+class InspectShards(beam.PTransform):  # type: ignore[misc]
+    """Reads the shards of the tasks and stages their documents; gives one :class:`Inspected` each."""
+
+    def __init__(self, tasks: Sequence[Task], ingest: Ingest, inspect: Inspect, neardup: NearDup) -> None:
+        super().__init__()
+        self._tasks = list(tasks)
+        self._do = InspectShard(ingest, inspect, neardup)
+
+    def expand(self, pipeline: beam.Pipeline) -> beam.PCollection:
+        """Wires the steps."""
+        return (
+            pipeline
+            | "shards" >> beam.Create(self._tasks)
+            | "one shard, one worker" >> beam.Reshuffle()
+            | "ingest and inspect" >> beam.ParDo(self._do)
+        )
+
+
+class InspectShard(beam.DoFn):  # type: ignore[misc]
+    """One shard → its staged files."""
+
+    def __init__(self, ingest: Ingest, inspect: Inspect, neardup: NearDup) -> None:
+        self._ingest = ingest
+        self._inspect = inspect
+        self._neardup = neardup
+
+    def setup(self) -> None:
+        """Loads the detector and the kernels, once a worker."""
+        detector = None if self._inspect.detector == "none" else load_detector(self._inspect.detector)
+        self._checks = Checks(self._inspect, detector, self._neardup)
+        warm_up()
+
+    def process(self, task: Task) -> Iterator[Inspected]:
+        """One shard."""
+        yield inspect_shard(task, self._ingest, self._checks, self._neardup.permutations)
+
+
+def inspect_shard(task: Task, ingest: Ingest, checks: Checks, permutations: int) -> Inspected:
+    """Reads one shard and stages it; the marker appears last."""
+    count = {"documents": 0, "rejects": 0, "text_bytes": 0}
+    reasons: dict[str, list[str]] = {}
+    with contextlib.ExitStack() as stack:
+        stream = stack.enter_context(files.open_read(task.shard.path))
+        documents = _writer(stack, task.staged.documents, STAGED)
+        signatures = _writer(stack, task.staged.signatures, signatures_schema(permutations))
+        rejects = _writer(stack, task.staged.rejects, REJECTS)
+        for part in read_shard(stream, task.shard.name, ingest, checks.page):
+            if part.documents.num_rows:
+                staged, signed = checks.documents(part.documents)
+                documents.write_batch(staged)
+                signatures.write_batch(signed)
+                count["documents"] += staged.num_rows
+                count["text_bytes"] += pc.sum(pc.binary_length(staged.column("text"))).as_py()
+            if part.rejects.num_rows:
+                rejects.write_batch(part.rejects)
+                count["rejects"] += part.rejects.num_rows
+                _note_damage(part.rejects, reasons)
+    files.write_json(task.staged.marker, {"digest": task.digest, "shard": task.shard.name, **count, "damage": reasons})
+    return Inspected(task.shard.name, **count)
+
+
+def _writer(stack: contextlib.ExitStack, path: str, schema: pa.Schema) -> Any:
+    out = stack.enter_context(files.open_write(path))
+    # lz4: staged files are read once and deleted, so speed counts, not size.
+    return stack.enter_context(pq.ParquetWriter(out, schema, compression="lz4"))
+
+
+def _note_damage(rejects: pa.RecordBatch, reasons: dict[str, list[str]]) -> None:
+    """Keeps what a person should hear about a shard; records of other kinds are the normal case."""
+    loud = {"damaged", "truncated", "unsupported", "empty_shard", "missing_column"}
+    for row in rejects.to_pylist():
+        if row["reason"] in loud:
+            known = reasons.setdefault(row["reason"], [])
+            if len(known) < _SHARD_REASONS_KEPT:
+                known.append(f"at {row['record_offset']}: {row['detail'] or row['reason']}")

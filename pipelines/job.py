@@ -1,0 +1,171 @@
+"""The job: one YAML file is one :class:`Job`, and every default is here.
+
+An empty file is a valid job once it is given an input::
+
+    job = load_job("job.yaml", overrides={"input": ["crawl/*.warc.gz"], "workers": 2})
+
+Keys nest as in the YAML; ``--set neardup.threshold=0.9`` names one with a dotted path.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from datetime import UTC, date, datetime
+from typing import Annotated, Any
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from pipelines.errors import UsageError
+from pipelines.ingest.options import Ingest
+from pipelines.neardup.options import NearDup
+
+
+def _as_tuple(value: object) -> object:
+    return (value,) if isinstance(value, str) else value
+
+
+class Options(BaseModel):
+    """What all option groups share: unknown keys are errors, values do not change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Inspect(Options):
+    """Which checks look at a document."""
+
+    declarations: bool = Field(True, description="what a page says about itself: disclosure, generator, source type")
+    leaks: bool = Field(True, description="leaked chatbot phrases and interface strings")
+    hidden_characters: bool = Field(True, description="runs of variation selectors, zero-width and tag characters")
+    detector: str = Field("embedded", description="'embedded', 'none', or a folder that `reserve train` wrote")
+
+
+class Statistics(Options):
+    """How shares and intervals are reported."""
+
+    level: float = Field(0.95, gt=0.5, lt=1, description="level of all intervals")
+
+
+class Job(Options):
+    """Everything that decides what a run reads, does and writes."""
+
+    input: Annotated[tuple[str, ...], BeforeValidator(_as_tuple)] = Field((), description="globs of shards")
+    output: str = Field("out", min_length=1, description="folder to write; any filesystem that Beam knows")
+    workers: int = Field(0, ge=0, le=1024, description="worker processes; 0: one for each CPU core")
+    runner: str = Field("local", description="'local', or a Beam runner: FlinkRunner, SparkRunner, DataflowRunner …")
+    runner_options: dict[str, Any] = Field(
+        default_factory=dict, description="options of that runner, as Beam names them"
+    )
+    keep_work: bool = Field(False, description="keep the staged documents after the run, to run with another policy")
+    cutoff: date = Field(date(2022, 11, 30), description="captures before this day are held to be free of machine text")
+    part_bytes: int = Field(32 << 20, ge=1 << 20, description="text in one output part; a larger shard is one part")
+    policy: str | None = Field(None, description="YAML file that decides verdicts and places; default: the package's")
+    ingest: Ingest = Field(default_factory=Ingest)
+    inspect: Inspect = Field(default_factory=Inspect)
+    neardup: NearDup = Field(default_factory=NearDup)
+    statistics: Statistics = Field(default_factory=Statistics)
+
+    @property
+    def cutoff_at(self) -> datetime:
+        """The first instant that counts as after the cut-off."""
+        return datetime(self.cutoff.year, self.cutoff.month, self.cutoff.day, tzinfo=UTC)
+
+    def settings(self) -> dict[str, Any]:
+        """What decides the output, without what decides only how it is computed or where it lies."""
+        execution = {"output", "workers", "runner", "runner_options", "keep_work", "input"}
+        return self.model_dump(mode="json", exclude=execution)
+
+
+def load_job(path: str | None, overrides: Mapping[str, Any] | None = None, sets: Sequence[str] = ()) -> Job:
+    """Reads a job file and puts overrides on top: first `sets` (``key.path=YAML value``), then `overrides`.
+
+    Raises UsageError with one line that names the file, the key, its value and what is allowed.
+    """
+    name = path or "the job"
+    values = _read(path) if path else {}
+    for item in sets:
+        key, equals, value = item.partition("=")
+        if not equals or not key:
+            raise UsageError(f"--set {item}: write it as key=value, for instance --set neardup.threshold=0.9")
+        _put(values, key.strip().split("."), _parse_value(item, value))
+    values.update(overrides or {})
+    try:
+        return Job.model_validate(values)
+    except ValidationError as error:
+        raise UsageError(f"{name}: {explain_validation(error, Job)}") from None
+
+
+def describe(model: type[BaseModel] = Job, prefix: str = "") -> str:
+    """Every key with its default and meaning, one line each."""
+    lines = []
+    for name, field in model.model_fields.items():
+        kind = field.annotation
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            lines.append(describe(kind, f"{prefix}{name}."))
+            continue
+        default = field.get_default(call_default_factory=True)
+        shown = json.dumps(default, default=str) if not isinstance(default, tuple) else json.dumps(list(default))
+        lines.append(f"  {prefix}{name}: {shown}\n      {field.description or ''}".rstrip())
+    return "\n".join(lines)
+
+
+def digest(value: object) -> str:
+    """SHA-256 (hex) of a JSON value in canonical form."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def explain_validation(error: ValidationError, model: type[BaseModel]) -> str:
+    """The first mistake in one line: key, value, what is allowed."""
+    first = error.errors()[0]
+    key = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        known = _keys_at(model, [str(part) for part in first["loc"][:-1]])
+        close = difflib.get_close_matches(str(first["loc"][-1]), known, n=1)
+        hint = f"did you mean '{close[0]}'?" if close else f"known keys: {', '.join(known)}"
+        return f"{key}: unknown key; {hint}"
+    return f"{key}: {first['input']!r} is not allowed: {first['msg'][:1].lower()}{first['msg'][1:]}"
+
+
+def _keys_at(model: type[BaseModel], path: Sequence[str]) -> list[str]:
+    for part in path:
+        field = model.model_fields.get(part)
+        annotation = field.annotation if field else None
+        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+            model = annotation
+    return list(model.model_fields)
+
+
+def _read(path: str) -> dict[str, Any]:
+    try:
+        with open(path, encoding="utf-8") as stream:
+            values = yaml.safe_load(stream)
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+        raise UsageError(f"{path}: the job file cannot be read: {reason}") from None
+    except yaml.YAMLError as error:
+        raise UsageError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise UsageError(f"{path}: a job file holds 'key: value' lines; this one holds a {type(values).__name__}")
+    return values
+
+
+def _parse_value(item: str, value: str) -> object:
+    try:
+        return yaml.safe_load(value)
+    except yaml.YAMLError:
+        raise UsageError(f"--set {item}: the value is not valid YAML") from None
+
+
+def _put(values: dict[str, Any], path: Sequence[str], value: object) -> None:
+    for part in path[:-1]:
+        inner = values.get(part)
+        if not isinstance(inner, dict):
+            inner = {}
+            values[part] = inner
+        values = inner
+    values[path[-1]] = value

@@ -1,0 +1,82 @@
+"""Where a run keeps its work and puts its output: the names of all files under the output folder."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import NamedTuple
+
+from pipelines import files
+from pipelines.records import Place
+
+WORK = ".work"
+DOCUMENT_PLACES = (Place.RESERVE, Place.QUARANTINE, Place.REVIEW)
+PLACES = (*DOCUMENT_PLACES, Place.DUPLICATES, Place.REJECTS)
+
+
+class Staged(NamedTuple):
+    """The files that `inspect` and `cluster` keep for one shard."""
+
+    documents: str
+    signatures: str
+    rejects: str
+    clusters: str
+    marker: str  # written last by inspect: the shard is whole
+
+
+class Layout(NamedTuple):
+    """Paths below one output folder, on any filesystem that Beam knows."""
+
+    output: str
+
+    @property
+    def work(self) -> str:
+        """The folder of everything that a finished run no longer needs."""
+        return files.join(self.output, WORK)
+
+    def staged(self, shard: str) -> Staged:
+        """The files of one shard; the folder is a digest, since a shard's name may hold any character."""
+        key = hashlib.sha256(shard.encode("utf-8", "surrogateescape")).hexdigest()[:24]
+        staging, clusters = files.join(self.work, "staging", key), files.join(self.work, "clusters", key)
+        return Staged(
+            documents=files.join(staging, "documents.parquet"),
+            signatures=files.join(staging, "signatures.parquet"),
+            rejects=files.join(staging, "rejects.parquet"),
+            clusters=f"{clusters}.parquet",
+            marker=files.join(staging, "whole.json"),
+        )
+
+    @property
+    def clustered(self) -> str:
+        """The marker that cluster writes last."""
+        return files.join(self.work, "clusters", "whole.json")
+
+    def part(self, place: Place, number: int) -> str:
+        """One output file; the same number in every folder holds the records of the same shards."""
+        return files.join(self.output, place.value, f"part-{number:05d}.parquet")
+
+    def settled(self, number: int) -> str:
+        """The marker of one part that settle has written, with what it counted."""
+        return files.join(self.work, "settled", f"part-{number:05d}.json")
+
+    def tally(self, kind: str, number: int) -> str:
+        """The counts of one part, which merge into the statistics."""
+        return files.join(self.work, "settled", f"part-{number:05d}.{kind}.parquet")
+
+    def statistics(self, name: str) -> str:
+        """One table of the statistics."""
+        return files.join(self.output, "statistics", f"{name}.parquet")
+
+    @property
+    def summary(self) -> str:
+        """Written last: where it is, the output is whole."""
+        return files.join(self.output, "summary.json")
+
+    @property
+    def report(self) -> str:
+        """The report for people."""
+        return files.join(self.output, "report.html")
+
+    @property
+    def card(self) -> str:
+        """The data card."""
+        return files.join(self.output, "README.md")

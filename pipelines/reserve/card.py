@@ -1,0 +1,89 @@
+"""What an output is, for people: the headline on a terminal and the data card beside the data."""
+
+from __future__ import annotations
+
+from importlib.resources import files as resources
+from typing import Any
+
+import jinja2
+import pyarrow as pa
+
+from pipelines.layout import Layout
+from pipelines.records import OUTPUT, Place, Verdict
+
+MEANINGS = {
+    Verdict.DATED.value: "captured before the cut-off, or a verified near-duplicate of a page that was",
+    Verdict.CLEAR.value: "later, or of unknown date, and no known signal was found",
+    Verdict.SUSPECTED.value: "a calibrated detector says so",
+    Verdict.MARKED.value: "a watermark test says so",
+    Verdict.DECLARED.value: "the page says so itself",
+    Verdict.UNDETERMINED.value: "too short, an unsupported language, a weak signal, or the checks disagree",
+}
+_COLUMNS = {
+    "doc_id": "first 16 bytes of SHA-256(url, 0x00, capture time, 0x00, SHA-256(payload)), as 32 hex digits",
+    "url": "as the crawl gives it",
+    "host": "of the URL, lower case",
+    "captured_at": "as the crawl gives it; null where it does not",
+    "language": "ISO 639-1; null where it could not be identified",
+    "text": "the main text of the page",
+    "text_sha256": "of the text in UTF-8",
+    "verdict": "what the policy makes of all evidence",
+    "machine_probability": "calibrated at even prior odds; null where no detector may speak",
+    "evidence": "every finding of every check: source, kind, score, p_value, probability, detail",
+    "shard": "the input file",
+    "record_offset": "where in the shard the record begins: byte, or row of a Parquet file",
+    "cluster_id": "the kept copy of a group of near-duplicates; null where the document stands alone",
+    "cluster_size": "documents in that group; 1 where it stands alone",
+    "because": "the rule of the policy that decided",
+}
+
+
+def headline(output: str, summary: dict[str, Any]) -> str:
+    """The end of a run in a few lines, with where things are."""
+    layout = Layout(output)
+    records = summary["records"]
+    width = len(f"{records['in']:,}")
+    places = [f"  {place.value:<11}{records[place.value]:>{width},}" for place in Place]
+    lines = [
+        f"{records['in']:,} records in {len(summary['job']['inputs'])} shards",
+        *places,
+        share_sentence(summary),
+        "",
+        f"reserve     {output}/{Place.RESERVE.value}",
+        f"statistics  {output}/statistics",
+        f"report      {layout.report}",
+        f"data card   {layout.card}",
+    ]
+    return "\n".join(lines)
+
+
+def share_sentence(summary: dict[str, Any]) -> str:
+    """The synthetic share in one sentence that claims no more than the evidence."""
+    share = summary["synthetic_share"]
+    cutoff = summary["job"]["settings"]["cutoff"]
+    judged, after = share["judged"], share["after_cutoff"]
+    if not judged:
+        return f"Machine text after {cutoff}: nothing can be said; none of {after:,} documents could be judged."
+    interval = f"{100 * share['level']:g} % interval {100 * share['low']:.1f} to {100 * share['high']:.1f} %"
+    direct = f"{share['direct']:,} of them say so themselves or carry a mark"
+    if share["estimate"] is None:
+        return f"Machine text after {cutoff}: {interval} of {judged:,} documents that could be judged; {direct}."
+    return (
+        f"Machine text after {cutoff}: {100 * share['estimate']:.1f} % ({interval}) of {judged:,} documents that could "
+        f"be judged, of {after:,}; {direct}."
+    )
+
+
+def data_card(summary: dict[str, Any]) -> str:
+    """The card as Markdown."""
+    environment = jinja2.Environment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True, autoescape=False)
+    environment.filters["thousands"] = lambda value: f"{value:,}"
+    template = environment.from_string(resources("pipelines.reserve").joinpath("card.md").read_text("utf-8"))
+    columns = [(field.name, _type(field.type), _COLUMNS[field.name]) for field in OUTPUT]
+    return template.render(**summary, meanings=MEANINGS, columns=columns, share_sentence=share_sentence(summary))
+
+
+def _type(kind: pa.DataType) -> str:
+    if pa.types.is_list(kind):
+        return "list of struct"
+    return "string" if kind == pa.large_string() else str(kind)

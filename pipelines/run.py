@@ -1,0 +1,268 @@
+"""The main job: the three pipelines in order, resumable at any point.
+
+Work is kept under `OUT/.work` with a marker for each finished shard and part; a marker counts only where its digest
+covers the same input, settings and code. `summary.json` is written last, so an output that has one is whole::
+
+    result = run(load_job("job.yaml", {"input": ["crawl/*.warc.gz"]}))
+    result.summary["records"]
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from detectors import load_detector
+from detectors.base import Detector
+from pipelines import files
+from pipelines.beam import execute
+from pipelines.errors import JobError, UsageError
+from pipelines.finish import Ending, finish
+from pipelines.ingest.shards import Shard, find_shards
+from pipelines.inspect import InspectShards, Task
+from pipelines.job import Job, digest
+from pipelines.layout import PLACES, WORK, Layout
+from pipelines.neardup.cluster import FindClusters, ShardSignatures
+from pipelines.progress import Watch, say
+from pipelines.provenance.policy import Policy, PolicyError, load_policy
+from pipelines.reserve.writer import Rules
+from pipelines.settle import Pack, Packing, SettlePacks, StagedName, pack
+from pipelines.statistics.tally import TallyRules
+from pipelines.versions import code_digest
+
+# What keeps one worker process busy for some ten seconds, a few times as long as it takes to start.
+_INSPECT_BYTES = 16 << 20  # of shards, compressed as they mostly are
+_CLUSTER_DOCUMENTS = 300_000
+_SETTLE_BYTES = 128 << 20  # of text
+
+_OWN_NAMES = {p.value for p in PLACES} | {"statistics", "summary.json", "report.html", "README.md", WORK}
+
+
+class Result(NamedTuple):
+    """What a run ended with."""
+
+    output: str
+    summary: dict[str, Any]
+    already_whole: bool  # the output was there, and nothing was done
+
+
+class _Plan(NamedTuple):
+    """What a run knows before it reads the first shard."""
+
+    job: Job
+    layout: Layout
+    shards: list[Shard]
+    policy: Policy
+    detector: Detector | None
+    tasks: list[Task]
+    digest: str  # of all that decides the output's bytes
+
+
+def run(job: Job, overwrite: bool = False) -> Result:
+    """Runs the job, or goes on with it where an earlier run of the same job stopped.
+
+    Raises UsageError before anything is read if the job cannot be run, and JobError if it fails.
+    """
+    plan = _plan(job)
+    summary = _standing(plan, overwrite)
+    if summary is not None:
+        return Result(job.output, summary, True)
+    with _claimed(plan.layout):
+        files.delete([plan.layout.summary])
+        _sweep(plan)
+        _inspect(plan)
+        _cluster(plan)
+        packs = _settle(plan)
+        markers = [_whole(files.read_json(plan.layout.settled(p.number)), p.digest) for p in packs]
+        ending = Ending(job, plan.layout, plan.shards, plan.policy, plan.detector, plan.digest)
+        summary = finish(ending, [marker["records"] for marker in markers], _records_in(plan))
+        if not job.keep_work:
+            files.delete([plan.layout.work])
+    return Result(job.output, summary, False)
+
+
+def _plan(job: Job) -> _Plan:
+    shards = find_shards(job.input)
+    try:
+        policy = load_policy(job.policy)
+    except (PolicyError, OSError) as error:
+        raise UsageError(str(error)) from None
+    try:
+        detector = None if job.inspect.detector == "none" else load_detector(job.inspect.detector)
+    except (OSError, ValueError) as error:
+        raise UsageError(f"inspect.detector: {error}") from None
+    layout = Layout(job.output)
+    base = {
+        "settings": {key: job.settings()[key] for key in ("ingest", "inspect", "neardup")},
+        "detector": detector.digest if detector else None,
+        "code": code_digest(),
+    }
+    tasks = [Task(s, layout.staged(s.name), digest([s.name, s.size, s.modified, base])) for s in shards]
+    whole = digest([job.settings(), policy.model_dump(mode="json"), [task.digest for task in tasks]])
+    return _Plan(job, layout, shards, policy, detector, tasks, whole)
+
+
+def _standing(plan: _Plan, overwrite: bool) -> dict[str, Any] | None:
+    """The summary of an output that is this very job's and whole, or None. Refuses to write over anything else."""
+    output = plan.job.output
+    if files.is_local(output) and os.path.exists(output) and not os.path.isdir(output):
+        raise UsageError(f"output: {output} is a file; name a folder")
+    summary = files.read_json(plan.layout.summary)
+    if summary is not None and summary.get("job", {}).get("digest") == plan.digest:
+        return summary
+    if overwrite:
+        return None
+    if summary is not None:
+        raise UsageError(
+            f"output: {output} holds a finished run of another job, input or version; "
+            "name another --output, or replace it with --overwrite"
+        )
+    foreign = _foreign(output)
+    if foreign:
+        raise UsageError(f"output: {output} holds other files ({foreign[0]} …); name an empty folder")
+    return None
+
+
+def _foreign(output: str) -> list[str]:
+    if files.is_local(output):
+        return sorted(set(os.listdir(output)) - _OWN_NAMES) if os.path.isdir(output) else []
+    below = (m.path[len(output) :].lstrip("/").split("/")[0] for m in files.listing(files.join(output, "**")))
+    return sorted(set(below) - _OWN_NAMES)
+
+
+@contextlib.contextmanager
+def _claimed(layout: Layout) -> Iterator[None]:
+    """Makes the output folder, and keeps a second run out of it while this one lasts (on a local filesystem)."""
+    output = layout.output
+    try:
+        files.write_bytes(files.join(layout.work, "started"), b"")
+    except OSError as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UsageError(f"output: {output} cannot be written: {reason}") from None
+    if not files.is_local(output):
+        yield
+        return
+    with open(files.join(layout.work, "lock"), "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise JobError(f"{output}: another run is writing here; wait for it, or name another --output") from None
+        yield
+
+
+def _sweep(plan: _Plan) -> None:
+    """Deletes half-written files of a run that was killed, and staged shards that are not of this job."""
+    expected = {task.staged.marker for task in plan.tasks}
+    stale = [m.path for m in files.listing(files.join(plan.layout.output, "**")) if files.is_temporary(m.path)]
+    for marker in files.listing(files.join(plan.layout.work, "staging", "*", "whole.json")):
+        if marker.path not in expected:
+            stale.append(marker.path)
+    files.delete(stale)
+
+
+def _inspect(plan: _Plan) -> None:
+    waiting = [task for task in plan.tasks if not _is_whole(task.staged.marker, task.digest)]
+    done, total = len(plan.tasks) - len(waiting), len(plan.tasks)
+    if done:
+        say(f"inspect  {done} of {total} shards were read by an earlier run and are not read again")
+    if waiting:
+        # A marker of another digest would be counted as progress, and its shard is about to be written again.
+        files.delete([task.staged.marker for task in waiting] + [plan.layout.clustered])
+        # Largest first: the last shards to finish are then small ones.
+        waiting.sort(key=lambda task: (-task.shard.size, task.shard.name))
+        count = _counter(files.join(plan.layout.work, "staging", "*", "whole.json"))
+        transform = InspectShards(waiting, plan.job.ingest, plan.job.inspect, plan.job.neardup)
+        with Watch("inspect", "shards", total, done, count):
+            execute(plan.job, len(waiting), sum(task.shard.size for task in waiting) / _INSPECT_BYTES, transform)
+    for task in plan.tasks:
+        marker = _whole(files.read_json(task.staged.marker), task.digest)
+        for reason, places in marker["damage"].items():
+            say(f"warning: {task.shard.path}: {reason} {'; '.join(places)}; recorded in {plan.job.output}/rejects")
+
+
+def _cluster(plan: _Plan) -> None:
+    wanted = _cluster_digest(plan)
+    if _is_whole(plan.layout.clustered, wanted):
+        say("cluster  done by an earlier run")
+        return
+    shards = [ShardSignatures(t.shard.name, t.staged.signatures, t.staged.clusters) for t in plan.tasks]
+    count = _counter(files.join(plan.layout.work, "clusters", "*.parquet"))
+    files.delete([shard.clusters for shard in shards])
+    with Watch("cluster", "shards", len(shards), 0, count):
+        worth = _records_in(plan) / _CLUSTER_DOCUMENTS
+        counters = execute(plan.job, len(shards), worth, FindClusters(shards, plan.job.neardup))
+    if counters.get("pairs_unchecked"):
+        say(
+            f"warning: {counters['pairs_unchecked']:,} candidate pairs were beyond the bound and not compared; "
+            "copies among them may remain"
+        )
+    files.write_json(plan.layout.clustered, {"digest": wanted})
+
+
+def _settle(plan: _Plan) -> list[Pack]:
+    packs = _packs(plan)
+    waiting = [p for p in packs if not _is_whole(plan.layout.settled(p.number), p.digest)]
+    done = {p.number for p in packs} - {p.number for p in waiting}
+    keep = {plan.layout.part(place, number) for place in PLACES for number in done}
+    parts = [m.path for place in PLACES for m in files.listing(files.join(plan.layout.output, place.value, "*"))]
+    files.delete([path for path in parts if path not in keep])
+    markers = [m.path for m in files.listing(files.join(plan.layout.work, "settled", "part-*.json"))]
+    files.delete([path for path in markers if path not in {plan.layout.settled(number) for number in done}])
+    if done:
+        say(f"settle   {len(done)} of {len(packs)} parts were written by an earlier run")
+    if waiting:
+        count = _counter(files.join(plan.layout.work, "settled", "part-*.json"))
+        transform = SettlePacks(waiting, plan.layout, _rules(plan), _tally_rules(plan))
+        with Watch("settle", "parts", len(packs), len(done), count):
+            execute(plan.job, len(waiting), len(waiting) * plan.job.part_bytes / _SETTLE_BYTES, transform)
+    return packs
+
+
+def _packs(plan: _Plan) -> list[Pack]:
+    packings = []
+    for task in plan.tasks:
+        marker = _whole(files.read_json(task.staged.marker), task.digest)
+        packings.append(Packing(StagedName(task.shard.name, task.staged), marker["text_bytes"], task.digest))
+    rules = [_cluster_digest(plan), plan.job.settings(), plan.policy.model_dump(mode="json")]
+    return [
+        Pack(number, tuple(p.shard for p in group), digest([number, [p.digest for p in group], rules]))
+        for number, group in enumerate(pack(packings, plan.job.part_bytes))
+    ]
+
+
+def _rules(plan: _Plan) -> Rules:
+    threshold = plan.detector.error_rates().decision.threshold if plan.detector else float("inf")
+    return Rules(plan.policy, plan.job.cutoff_at, threshold)
+
+
+def _tally_rules(plan: _Plan) -> TallyRules:
+    threshold = plan.detector.error_rates().quantification.threshold if plan.detector else float("inf")
+    return TallyRules(plan.job.cutoff_at, threshold)
+
+
+def _cluster_digest(plan: _Plan) -> str:
+    return digest([[task.digest for task in plan.tasks], plan.job.settings()["neardup"]])
+
+
+def _records_in(plan: _Plan) -> int:
+    """Records that inspect counted: the other side of the books."""
+    markers = [_whole(files.read_json(task.staged.marker), task.digest) for task in plan.tasks]
+    return sum(marker["documents"] + marker["rejects"] for marker in markers)
+
+
+def _is_whole(path: str, wanted: str) -> bool:
+    marker = files.read_json(path)
+    return marker is not None and marker.get("digest") == wanted
+
+
+def _whole(marker: dict[str, Any] | None, wanted: str) -> dict[str, Any]:
+    if marker is None or marker.get("digest") != wanted:
+        raise JobError("the work folder changed while the job ran; run the same command again")
+    return marker
+
+
+def _counter(pattern: str) -> Any:
+    return lambda: len(files.listing(pattern))

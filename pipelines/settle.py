@@ -1,0 +1,146 @@
+"""Staged documents and clusters to the output folders: the last of the three pipelines.
+
+The unit of work is a pack: one shard, or several small ones in the order of their names. A pack writes one part into
+each output folder and the counts that merge into the statistics; its marker comes last, so that a run that was killed
+goes on with the packs that have none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+import apache_beam as beam
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipelines import files
+from pipelines.layout import DOCUMENT_PLACES, Layout, Staged
+from pipelines.records import Place
+from pipelines.reserve.writer import Rules, StagedShard, gather, judge, output_part, rejects_part, samples
+from pipelines.statistics.tally import (
+    TallyRules,
+    tally_diversity,
+    tally_documents,
+    tally_rejects,
+    tally_signals,
+)
+
+TALLIES = ("documents", "signals", "diversity", "rejects", "samples")
+_ROW_GROUP = 20_000  # rows; some 50 MB of text, so that a reader need not hold a whole part
+
+
+class StagedName(NamedTuple):
+    """A shard's name and where its staged files lie."""
+
+    name: str
+    staged: Staged
+
+
+class Pack(NamedTuple):
+    """The shards that share one output part."""
+
+    number: int
+    shards: tuple[StagedName, ...]
+    digest: str  # of everything that decides the part's bytes
+
+
+class Settled(NamedTuple):
+    """How many records of a pack went where."""
+
+    number: int
+    records: dict[str, int]
+
+
+class Packing(NamedTuple):
+    """A shard and the bytes of text (UTF-8) that it staged."""
+
+    shard: StagedName
+    text_bytes: int
+    digest: str
+
+
+def pack(shards: Iterable[Packing], part_bytes: int) -> Iterator[tuple[Packing, ...]]:
+    """Groups shards, in the order given, into parts of about `part_bytes` of text; a larger shard stands alone."""
+    group: list[Packing] = []
+    held = 0
+    for shard in shards:
+        if group and held + shard.text_bytes > part_bytes:
+            yield tuple(group)
+            group, held = [], 0
+        group.append(shard)
+        held += shard.text_bytes
+    if group:
+        yield tuple(group)
+
+
+class SettlePacks(beam.PTransform):  # type: ignore[misc]
+    """Writes the output parts of the packs; gives one :class:`Settled` each."""
+
+    def __init__(self, packs: Sequence[Pack], layout: Layout, rules: Rules, tally: TallyRules) -> None:
+        super().__init__()
+        self._packs = list(packs)
+        self._do = SettlePack(layout, rules, tally)
+
+    def expand(self, pipeline: beam.Pipeline) -> beam.PCollection:
+        """Wires the steps."""
+        return (
+            pipeline
+            | "packs" >> beam.Create(self._packs)
+            | "one pack, one worker" >> beam.Reshuffle()
+            | "judge, route and write" >> beam.ParDo(self._do)
+        )
+
+
+class SettlePack(beam.DoFn):  # type: ignore[misc]
+    """One pack → its parts and counts."""
+
+    def __init__(self, layout: Layout, rules: Rules, tally: TallyRules) -> None:
+        self._layout = layout
+        self._rules = rules
+        self._tally = tally
+
+    def process(self, pack: Pack) -> Iterator[Settled]:
+        """One pack."""
+        yield settle_pack(pack, self._layout, self._rules, self._tally)
+
+
+def settle_pack(pack: Pack, layout: Layout, rules: Rules, tally: TallyRules) -> Settled:
+    """Judges and writes one pack; the marker appears last."""
+    shards = [_read(shard) for shard in pack.shards]
+    judged = judge(gather(shards), rules)
+    records = {}
+    for place in (*DOCUMENT_PLACES, Place.DUPLICATES):
+        part = output_part(judged, place)
+        files.write_parquet(layout.part(place, pack.number), part, row_group_size=_ROW_GROUP)
+        records[place.value] = part.num_rows
+        del part
+    rejects = rejects_part(shards)
+    files.write_parquet(layout.part(Place.REJECTS, pack.number), rejects)
+    records[Place.REJECTS.value] = rejects.num_rows
+    for kind, table in _tallies(judged, rejects, tally).items():
+        files.write_parquet(layout.tally(kind, pack.number), table)
+    files.write_json(layout.settled(pack.number), {"digest": pack.digest, "records": records})
+    return Settled(pack.number, records)
+
+
+def _read(shard: StagedName) -> StagedShard:
+    paths = shard.staged
+    read = files.read_parquet
+    return StagedShard(
+        shard.name, read(paths.documents), read(paths.signatures), read(paths.clusters), read(paths.rejects)
+    )
+
+
+def _tallies(judged: pa.Table, rejects: pa.Table, rules: TallyRules) -> dict[str, pa.Table]:
+    characters = pc.utf8_length(judged["text"]).cast(pa.int64())
+    size = pc.fill_null(judged["cluster_size"], 1)
+    counted = judged.drop_columns(["text", "cluster_size"])
+    counted = counted.append_column("characters", characters).append_column("cluster_size", size)
+    return {
+        "documents": tally_documents(counted, rules),
+        "signals": tally_signals(counted),
+        "diversity": tally_diversity(counted),
+        "rejects": tally_rejects(rejects),
+        "samples": samples(judged),
+    }

@@ -1,0 +1,31 @@
+"""The process of one local worker: Beam's SDK harness, quiet, and gone when the job that started it is gone."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import threading
+import time
+
+_POLL_SECONDS = 0.5
+
+
+def main() -> None:
+    """Serves bundles until the runner closes the channel."""
+    threading.Thread(target=_leave_with_parent, args=(os.getppid(),), daemon=True).start()
+    logging.disable(logging.WARNING)
+    from apache_beam.runners.worker import sdk_worker_main  # after logging is quiet: it speaks when it is imported
+
+    sdk_worker_main.main(sys.argv)
+
+
+def _leave_with_parent(parent: int) -> None:
+    # A job that is killed cannot stop its workers; one that lives on would write beside the next run.
+    while os.getppid() == parent:
+        time.sleep(_POLL_SECONDS)
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    main()
