@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shlex
 import sys
 
 import apache_beam as beam
@@ -15,7 +16,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.transforms.environments import SubprocessSDKEnvironment
 
-from pipelines.errors import JobError, UsageError
+from pipelines.errors import DEBUG, JobError, UsageError
 from pipelines.job import Job
 
 
@@ -39,7 +40,8 @@ def execute(job: Job, tasks: int, worth: float, transform: beam.PTransform) -> d
 
     Raises JobError with the worker's own error in one line.
     """
-    logging.getLogger("apache_beam").setLevel(logging.CRITICAL)
+    if not os.environ.get(DEBUG):
+        logging.getLogger("apache_beam").setLevel(logging.CRITICAL)
     runner, options = _runner(job, worker_count(job, tasks, worth))
     pipeline = beam.Pipeline(runner=runner, options=options)
     pipeline | transform
@@ -47,7 +49,7 @@ def execute(job: Job, tasks: int, worth: float, transform: beam.PTransform) -> d
         result = pipeline.run()
         result.wait_until_finish()
     except Exception as error:
-        if os.environ.get("RESERVE_DEBUG"):
+        if os.environ.get(DEBUG):
             raise
         raise JobError(_root_cause(error)) from error
     return {counter.key.metric.name: counter.result for counter in result.metrics().query()["counters"]}
@@ -63,8 +65,8 @@ def _runner(job: Job, workers: int) -> tuple[FnApiRunner | str, PipelineOptions]
         raise UsageError("runner_options: only for a Beam runner; the runner is 'local', which takes `workers`")
     if workers == 1:
         return FnApiRunner(), PipelineOptions(direct_num_workers=1)
-    logging.getLogger("apache_beam.runners.portability").setLevel(logging.CRITICAL)
-    command = f"exec {sys.executable} -m pipelines.worker"
+    # -P: a folder of the user's that is called like one of our packages must not be taken for it.
+    command = f"exec {shlex.quote(sys.executable)} -P -m pipelines.worker"
     environment = SubprocessSDKEnvironment.from_command_string(command)
     return FnApiRunner(default_environment=environment), PipelineOptions(direct_num_workers=workers)
 

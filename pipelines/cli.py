@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from pipelines.errors import JobError, UsageError
+from pipelines.errors import DEBUG, JobError, UsageError
 
 _EPILOG = """\
 examples:
@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.getLogger().setLevel(logging.ERROR)  # Beam speaks when it is imported
     options = _parser().parse_args(arguments)
     if options.debug:
-        os.environ["RESERVE_DEBUG"] = "1"
+        os.environ[DEBUG] = "1"
     try:
         code: int = options.do(options)
     except (UsageError, JobError) as error:

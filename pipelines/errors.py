@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+DEBUG = "RESERVE_DEBUG"  # environment variable: set, errors keep their tracebacks and workers their logs
+
 
 class UsageError(Exception):
     """The call or the configuration is wrong: names the key, its value and what is allowed. Exit code 2."""

@@ -34,7 +34,7 @@ from pipelines.statistics.tally import TallyRules
 from pipelines.versions import code_digest
 
 # What keeps one worker process busy for some ten seconds, a few times as long as it takes to start.
-_INSPECT_BYTES = 16 << 20  # of shards, compressed as they mostly are
+_INSPECT_BYTES = 8 << 20  # of shards, compressed as they mostly are
 _CLUSTER_DOCUMENTS = 300_000
 _SETTLE_BYTES = 128 << 20  # of text
 

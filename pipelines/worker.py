@@ -8,13 +8,16 @@ import sys
 import threading
 import time
 
+from pipelines.errors import DEBUG
+
 _POLL_SECONDS = 0.5
 
 
 def main() -> None:
     """Serves bundles until the runner closes the channel."""
     threading.Thread(target=_leave_with_parent, args=(os.getppid(),), daemon=True).start()
-    logging.disable(logging.WARNING)
+    if not os.environ.get(DEBUG):
+        logging.disable(logging.ERROR)  # an error reaches the job all the same, which tells it in one line
     from apache_beam.runners.worker import sdk_worker_main  # after logging is quiet: it speaks when it is imported
 
     sdk_worker_main.main(sys.argv)
