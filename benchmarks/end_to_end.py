@@ -1,6 +1,6 @@
 """WET shards → finished output, on one core: MB/s and documents/s of the whole job, of its stages and of their parts.
 
-    python -m benchmarks.end_to_end --docs 20000            # needs the labelled text sets: --text ../shared/text
+    python -m benchmarks.end_to_end --docs 30000            # needs the labelled text sets: --text ../shared/text
     python -m benchmarks.end_to_end --input 'crawl/*.wet.gz'
 
 MB are 10^6 bytes of decompressed text. The whole is the `reserve run` command with one worker, start-up included; the
@@ -44,7 +44,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--input", help="glob of WET shards; default: built from --text")
     parser.add_argument("--text", default="../shared/text", help="labelled text sets to build shards from")
-    parser.add_argument("--docs", type=int, default=20000)
+    parser.add_argument("--docs", type=int, default=30000)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         pattern = options.input or build(options.text, options.docs, scratch)

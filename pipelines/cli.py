@@ -108,6 +108,7 @@ def _run_epilog() -> str:
 
 
 def _run(options: argparse.Namespace) -> int:
+    from pipelines.explain import first_reject
     from pipelines.job import load_job
     from pipelines.reserve.card import headline
     from pipelines.run import run
@@ -123,9 +124,8 @@ def _run(options: argparse.Namespace) -> int:
         print(headline(result.output, result.summary))
     records = result.summary["records"]
     if records["in"] == records["rejects"]:
-        raise JobError(
-            f"none of the {records['in']} records gave a document; {result.output}/rejects says why for each of them"
-        )
+        first = first_reject(result.output)
+        raise JobError(f"none of {records['in']} records gave a document ({first}); see {result.output}/rejects")
     return 0
 
 

@@ -40,6 +40,15 @@ def find_document(output: str, doc_id: str) -> dict[str, Any]:
     return found[0]
 
 
+def first_reject(output: str) -> str:
+    """The first record that gave no document, and why, in one line."""
+    for part in files.listing(files.join(output, Place.REJECTS.value, "part-*.parquet")):
+        for row in files.read_parquet(part.path).slice(0, 1).to_pylist():
+            detail = f": {row['detail']}" if row["detail"] else ""
+            return f"{row['shard']} at {row['record_offset']}: {row['reason']}{detail}"
+    return "no record"
+
+
 def explain(output: str, doc_id: str) -> str:
     """A document's verdict and evidence in plain text."""
     row = find_document(output, doc_id)

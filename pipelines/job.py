@@ -14,7 +14,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
@@ -55,7 +55,9 @@ class Job(Options):
     input: Annotated[tuple[str, ...], BeforeValidator(_as_tuple)] = Field((), description="globs of shards")
     output: str = Field("out", min_length=1, description="folder to write; any filesystem that Beam knows")
     workers: int = Field(0, ge=0, le=1024, description="worker processes; 0: one for each CPU core")
-    runner: str = Field("local", description="'local', or a Beam runner: FlinkRunner, SparkRunner, DataflowRunner …")
+    runner: Literal["local", "FlinkRunner", "SparkRunner", "DataflowRunner", "PortableRunner"] = Field(
+        "local", description="'local', or the Beam runner that the pipelines are handed to"
+    )
     runner_options: dict[str, Any] = Field(
         default_factory=dict, description="options of that runner, as Beam names them"
     )

@@ -28,6 +28,7 @@ from pipelines.layout import PLACES, WORK, Layout
 from pipelines.neardup.cluster import FindClusters, ShardSignatures
 from pipelines.progress import Watch, say
 from pipelines.provenance.policy import Policy, PolicyError, load_policy
+from pipelines.records import Place
 from pipelines.reserve.writer import Rules
 from pipelines.settle import Pack, Packing, SettlePacks, StagedName, pack
 from pipelines.statistics.tally import TallyRules
@@ -38,6 +39,7 @@ _INSPECT_BYTES = 8 << 20  # of shards, compressed as they mostly are
 _CLUSTER_DOCUMENTS = 300_000
 _SETTLE_BYTES = 128 << 20  # of text
 
+_WARNINGS = 20  # lines
 _OWN_NAMES = {p.value for p in PLACES} | {"statistics", "summary.json", "report.html", "README.md", WORK}
 
 
@@ -177,10 +179,21 @@ def _inspect(plan: _Plan) -> None:
         transform = InspectShards(waiting, plan.job.ingest, plan.job.inspect, plan.job.neardup)
         with Watch("inspect", "shards", total, done, count):
             execute(plan.job, len(waiting), sum(task.shard.size for task in waiting) / _INSPECT_BYTES, transform)
+    _warn(plan)
+
+
+def _warn(plan: _Plan) -> None:
+    """Says which shards are damaged, and how; the rejects say it of all."""
+    damaged = []
     for task in plan.tasks:
         marker = _whole(files.read_json(task.staged.marker), task.digest)
-        for reason, places in marker["damage"].items():
-            say(f"warning: {task.shard.path}: {reason} {'; '.join(places)}; recorded in {plan.job.output}/rejects")
+        damaged += [f"{task.shard.path}: {reason} {'; '.join(at)}" for reason, at in marker["damage"].items()]
+    for line in damaged[:_WARNINGS]:
+        say(f"warning: {line}")
+    if len(damaged) > _WARNINGS:
+        say(f"warning: and {len(damaged) - _WARNINGS} more")
+    if damaged:
+        say(f"warning: what could not be read is recorded in {plan.job.output}/{Place.REJECTS.value}")
 
 
 def _cluster(plan: _Plan) -> None:

@@ -167,6 +167,8 @@ def bad(tmp_path: Path, case: str, crawl: str) -> list[str]:
         return [str(tmp_path / "job.yaml"), "--input", crawl]
     if case == "bad value":
         return ["--input", crawl, "--set", "cutoff=soon"]
+    if case == "unknown runner":
+        return ["--input", crawl, "--runner", "FooRunner"]
     if case == "missing input":
         return ["--input", str(tmp_path / "nothing-*.warc.gz")]
     if case == "no input":
@@ -205,8 +207,13 @@ def bad(tmp_path: Path, case: str, crawl: str) -> list[str]:
         ("output is a file", 2, ["is a file"]),
         ("output holds other files", 2, ["thesis.txt"]),
         ("unknown policy key", 2, ["policy.yaml", "verdict", "human"]),
-        ("empty shard", 1, ["none of the 1 records gave a document"]),
-        ("no WARC", 1, ["none of the 1 records gave a document"]),
+        ("unknown runner", 2, ["runner", "'FooRunner'", "FlinkRunner"]),
+        ("empty shard", 1, ["none of 1 records gave a document", "empty.warc.gz", "holds no byte"]),
+        (
+            "no WARC",
+            1,
+            ["none of 1 records gave a document", "picture.warc.gz", "no record starts here"],
+        ),
     ],
 )
 def test_each_mistake_has_its_own_message(
