@@ -26,17 +26,24 @@ class Columns(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    text: Names = ("text", "content", "raw_content", "body", "document", "page_text")
-    url: Names = ("url", "warc_url", "source_url", "uri", "target_uri", "link")
-    captured_at: Names = (
-        "timestamp",
-        "date",
-        "warc_date",
-        "captured_at",
-        "crawl_date",
-        "fetch_time",
-        "date_download",
-        "crawl_timestamp",
+    text: Names = Field(
+        default=("text", "content", "raw_content", "body", "document", "page_text"), description="holds the text"
+    )
+    url: Names = Field(
+        default=("url", "warc_url", "source_url", "uri", "target_uri", "link"), description="holds the page's URL"
+    )
+    captured_at: Names = Field(
+        default=(
+            "timestamp",
+            "date",
+            "warc_date",
+            "captured_at",
+            "crawl_date",
+            "fetch_time",
+            "date_download",
+            "crawl_timestamp",
+        ),
+        description="holds the capture time: a timestamp, a number since 1970, or ISO 8601",
     )
 
 
@@ -45,16 +52,19 @@ class Ingest(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    # auto: by the first bytes, then by the name. wet is warc under the name that users look for.
-    format: Literal["auto", "warc", "wet", "parquet", "jsonl"] = "auto"
+    # wet is warc under the name that users look for.
+    format: Literal["auto", "warc", "wet", "parquet", "jsonl"] = Field(
+        default="auto", description="of the shards; auto: by the first bytes, then by the name"
+    )
     columns: Columns = Columns()
-    # Leave out menus, footers and the like; false keeps all visible text of a page.
-    main_content: bool = True
-    # Shorter texts, white space at both ends not counted, are rejected as no_text.
-    minimum_characters: int = Field(default=1, ge=1)
-    # Caps on what one record may take, compressed or not: longer ones are rejected as too_large.
-    maximum_record_bytes: int = Field(default=64 * MIB, ge=1024)
-    # The same for one HTML page, whose parsed tree takes many times its size.
-    maximum_html_bytes: int = Field(default=16 * MIB, ge=1024)
-    # About how much text one batch holds.
-    batch_bytes: int = Field(default=4 * MIB, ge=1)
+    main_content: bool = Field(
+        default=True, description="leave out menus, footers and the like; false keeps all visible text of a page"
+    )
+    minimum_characters: int = Field(default=1, ge=1, description="shorter texts are rejected as no_text")
+    maximum_record_bytes: int = Field(
+        default=64 * MIB, ge=1024, description="longer records, compressed or not, are rejected as too_large"
+    )
+    maximum_html_bytes: int = Field(
+        default=16 * MIB, ge=1024, description="the same for one HTML page, whose tree takes many times its size"
+    )
+    batch_bytes: int = Field(default=4 * MIB, ge=1, description="about how much text one batch holds")
