@@ -76,8 +76,8 @@ class Job(Options):
         return datetime(self.cutoff.year, self.cutoff.month, self.cutoff.day, tzinfo=UTC)
 
     def settings(self) -> dict[str, Any]:
-        """What decides the output, without what decides only how it is computed or where it lies."""
-        execution = {"output", "workers", "runner", "runner_options", "keep_work", "input"}
+        """What decides the output, without inputs and policy, whose content does, and without how it is computed."""
+        execution = {"input", "policy", "output", "workers", "runner", "runner_options", "keep_work"}
         return self.model_dump(mode="json", exclude=execution)
 
 

@@ -103,7 +103,9 @@ def _plan(job: Job) -> _Plan:
         "code": code_digest(),
     }
     tasks = [Task(s, layout.staged(s.name), digest([s.name, s.size, s.modified, base])) for s in shards]
-    whole = digest([job.settings(), policy.model_dump(mode="json"), [task.digest for task in tasks]])
+    # Without the times of change: copying a crawl changes those, and no byte of what comes of it.
+    inputs = [[shard.name, shard.size] for shard in shards]
+    whole = digest([job.settings(), policy.model_dump(mode="json"), base, inputs])
     return _Plan(job, layout, shards, policy, detector, tasks, whole)
 
 
@@ -113,19 +115,25 @@ def _standing(plan: _Plan, overwrite: bool) -> dict[str, Any] | None:
     if files.is_local(output) and os.path.exists(output) and not os.path.isdir(output):
         raise UsageError(f"output: {output} is a file; name a folder")
     summary = files.read_json(plan.layout.summary)
-    if summary is not None and summary.get("job", {}).get("digest") == plan.digest:
-        return summary
-    if overwrite:
+    if summary is None:
+        foreign = _foreign(output)
+        if foreign:
+            raise UsageError(f"output: {output} holds other files ({foreign[0]} …); name an empty folder")
         return None
-    if summary is not None:
+    if summary.get("job", {}).get("digest") == plan.digest and not _changed_since(plan):
+        return summary
+    if not overwrite:
         raise UsageError(
             f"output: {output} holds a finished run of another job, input or version; "
             "name another --output, or replace it with --overwrite"
         )
-    foreign = _foreign(output)
-    if foreign:
-        raise UsageError(f"output: {output} holds other files ({foreign[0]} …); name an empty folder")
     return None
+
+
+def _changed_since(plan: _Plan) -> bool:
+    """Whether a shard is younger than the output that was made of it."""
+    (written,) = files.listing(plan.layout.summary)
+    return any(shard.modified > written.last_updated_in_seconds for shard in plan.shards)
 
 
 def _foreign(output: str) -> list[str]:

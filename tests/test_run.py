@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipelines.cli import main
+from pipelines.errors import UsageError
 from pipelines.job import Job, load_job
 from pipelines.run import run
 from tests.crawls import SHARED, column, digests, rows, write_jsonl, write_parquet, write_wet
@@ -94,6 +95,23 @@ def test_a_finished_run_is_not_repeated(crawl: str, undisturbed: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in undisturbed.rglob("*")}
     assert run(job(crawl, undisturbed)).already_whole
     assert {path: path.stat().st_mtime_ns for path in undisturbed.rglob("*")} == before
+
+
+def test_a_copied_crawl_gives_the_same_bytes(crawl: str, undisturbed: Path, tmp_path: Path) -> None:
+    shutil.copytree(Path(crawl).parent, tmp_path / "elsewhere", copy_function=shutil.copyfile)
+    run(job(str(tmp_path / "elsewhere" / "*.jsonl.gz"), tmp_path / "out"))
+    assert digests(tmp_path / "out") == digests(undisturbed)
+
+
+def test_a_shard_that_changed_is_noticed(undisturbed: Path, crawl: str, tmp_path: Path) -> None:
+    shutil.copytree(Path(crawl).parent, tmp_path / "crawl", copy_function=shutil.copyfile)
+    shutil.copytree(undisturbed, tmp_path / "out", copy_function=shutil.copyfile)
+    mine = job(str(tmp_path / "crawl" / "*.jsonl.gz"), tmp_path / "out")
+    assert run(mine).already_whole
+    later = time.time() + 100
+    os.utime(tmp_path / "crawl" / "crawl-1.jsonl.gz", (later, later))
+    with pytest.raises(UsageError, match="another job, input or version"):
+        run(mine)
 
 
 def test_killed_runs_go_on_and_end_in_the_same_bytes(crawl: str, undisturbed: Path, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ A shard's name is its path below the fixed part of its glob, so that outputs do 
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -35,6 +36,10 @@ def find_shards(patterns: Sequence[str]) -> list[Shard]:
         raise UsageError("input: nothing to read; name shards with --input GLOB or the job's key 'input'")
     found: dict[str, Shard] = {}
     for pattern in patterns:
+        if files.is_local(pattern) and os.path.isdir(pattern):
+            raise UsageError(
+                f"input: {pattern} is a folder; name the shards in it, for instance '{pattern.rstrip('/')}/*.gz'"
+            )
         base = _fixed_part(pattern)
         try:
             matches = files.listing(pattern)

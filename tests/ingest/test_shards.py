@@ -38,5 +38,7 @@ def test_what_matches_nothing_is_an_error(tmp_path: Path) -> None:
     touch(tmp_path, "a.gz")
     with pytest.raises(UsageError, match="matches no file"):
         find_shards([f"{tmp_path}/a.gz", f"{tmp_path}/b.gz"])
+    with pytest.raises(UsageError, match=r"is a folder; name the shards in it, for instance '.*/\*\.gz'"):
+        find_shards([str(tmp_path)])
     with pytest.raises(UsageError, match="nothing to read"):
         find_shards([])

@@ -23,7 +23,19 @@ from pipelines.neardup.options import NearDup
 
 SHARED = Path(__file__).resolve().parents[2].parent / "shared"
 START = datetime(2020, 1, 1, tzinfo=UTC)
-UNSPACED_NAMES = ("CJK ", "HIRAGANA", "KATAKANA", "THAI", "LAO", "KHMER", "MYANMAR", "IDEOGRAPHIC ITERATION")
+UNSPACED_NAMES = ("CJK ", "HIRAGANA", "KATAKANA", "BOPOMOFO", "HANGZHOU", "MASU MARK")
+UNSPACED_NAMES += (
+    "IDEOGRAPHIC ITERATION",
+    "IDEOGRAPHIC CLOSING",
+    "IDEOGRAPHIC NUMBER",
+    "VERTICAL KANA",
+    "VERTICAL IDEOGRAPHIC",
+    "THAI",
+    "LAO",
+    "KHMER",
+    "MYANMAR",
+)
+INVISIBLE_NAMES = ("VARIATION SELECTOR", "MONGOLIAN FREE VARIATION SELECTOR", "COMBINING GRAPHEME JOINER")
 
 
 class Doc(NamedTuple):
@@ -44,7 +56,7 @@ def tokens(text: str) -> list[str]:
     open_kind = ""
     for c in folded:
         category = unicodedata.category(c)
-        if category == "Cf" or 0xFE00 <= ord(c) <= 0xFE0F:
+        if category == "Cf" or unicodedata.name(c, "").startswith(INVISIBLE_NAMES):
             continue
         if category[0] == "M":
             if open_kind:

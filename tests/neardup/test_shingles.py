@@ -47,6 +47,14 @@ def test_agrees_with_plain_python_on_scripts(script: str, size: int) -> None:
     assert same_partition(hashes_of([text], size)[0], shingles(text, size))
 
 
+def test_agrees_with_plain_python_on_every_code_point() -> None:
+    """Between letters, so that a character shows as a part of the word, a token, a separator or nothing."""
+    codes = [c for c in (*range(0x1950), *range(0x2000, 0xA000)) if not 0xD800 <= c < 0xE000]
+    texts = [f"a{chr(c)}b" for c in codes]
+    ours, reference = hashes_of(texts, 1), [shingles(t, 1) for t in texts]
+    assert [hex(c) for c, a, b in zip(codes, ours, reference, strict=True) if len(a) != len(b)] == []
+
+
 @settings(max_examples=300, deadline=None)
 @given(st.lists(st.text(max_size=40), min_size=1, max_size=4), st.integers(1, 6))
 def test_agrees_with_plain_python_on_any_text(texts: list[str], size: int) -> None:
