@@ -52,10 +52,12 @@ def test_demo_says_where_things_are(demo: tuple[Path, str]) -> None:
 
 
 def test_demo_does_not_write_over_what_is_not_its_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "thesis.txt").write_text("mine")
+    mine = tmp_path / "crawl" / "mine.warc.gz"
+    mine.parent.mkdir()
+    mine.write_text("mine")
     assert main(["demo", "--output", str(tmp_path), "--overwrite"]) == 2
-    assert "exists" in capsys.readouterr().err
-    assert (tmp_path / "thesis.txt").exists()
+    assert "no earlier demo" in capsys.readouterr().err
+    assert mine.exists()
 
 
 def test_explain_names_verdict_rule_and_evidence(demo: tuple[Path, str], capsys: pytest.CaptureFixture[str]) -> None:
