@@ -6,17 +6,23 @@ handed to Beam as it is (FlinkRunner, SparkRunner, DataflowRunner), with the job
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import shlex
+import signal
 import sys
+import tempfile
+import threading
+from collections.abc import Iterator
+from types import FrameType
 
 import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.transforms.environments import SubprocessSDKEnvironment
 
-from pipelines.errors import DEBUG, JobError, UsageError
+from pipelines.errors import DEBUG, TOKEN, JobError, UsageError
 from pipelines.job import Job
 
 
@@ -46,13 +52,61 @@ def execute(job: Job, tasks: int, worth: float, transform: beam.PTransform) -> d
     pipeline = beam.Pipeline(runner=runner, options=options)
     pipeline | transform
     try:
-        result = pipeline.run()
-        result.wait_until_finish()
+        local = job.runner == "local" and threading.current_thread() is threading.main_thread()
+        with _mortal_workers() if local else contextlib.nullcontext():
+            result = pipeline.run()
+            result.wait_until_finish()
+    except (JobError, KeyboardInterrupt):
+        raise
     except Exception as error:
         if os.environ.get(DEBUG):
             raise
         raise JobError(_root_cause(error)) from error
     return {counter.key.metric.name: counter.result for counter in result.metrics().query()["counters"]}
+
+
+@contextlib.contextmanager
+def _mortal_workers() -> Iterator[None]:
+    """Ends the job where Beam would wait for ever: when a local worker process has died, or at an interrupt.
+
+    Beam's thread that waits for a process raises when it dies, and nobody listens. The other workers have to leave as
+    well, since Beam waits for them before it gives up; they do when their token is gone.
+    """
+    died: list[str] = []
+    usual = threading.excepthook
+
+    def listen(failure: threading.ExceptHookArgs) -> None:
+        if "Worker subprocess exited with return code" in str(failure.exc_value):
+            if os.path.exists(token.name):
+                died.append(str(failure.exc_value).rsplit(" ", 1)[-1])
+                # A real signal: the main thread sleeps on a lock, and wakes for nothing less.
+                signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+        elif not failure.exc_type.__module__.startswith("grpc"):  # the worker's broken connections say the same
+            usual(failure)
+
+    def leave(number: int, frame: FrameType | None) -> None:
+        token.close()
+        raise KeyboardInterrupt
+
+    with tempfile.NamedTemporaryFile(prefix="reserve-workers-") as token:
+        os.environ[TOKEN] = token.name
+        threading.excepthook = listen
+        before = signal.signal(signal.SIGINT, leave)
+        try:
+            yield
+        except BaseException:
+            if died:
+                raise JobError(
+                    f"a worker process died with return code {died[0]} (-9: killed, most often for want of memory); "
+                    "the same command goes on where this one stopped; give it fewer --workers"
+                ) from None
+            if not os.path.exists(token.name):
+                raise KeyboardInterrupt from None  # which Beam may have wrapped in an error of its own
+            raise
+        finally:
+            signal.signal(signal.SIGINT, before)
+            threading.excepthook = usual
+            del os.environ[TOKEN]
 
 
 def _runner(job: Job, workers: int) -> tuple[FnApiRunner | str, PipelineOptions]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 DEBUG = "RESERVE_DEBUG"  # environment variable: set, errors keep their tracebacks and workers their logs
 
+TOKEN = "RESERVE_WORKERS"  # environment variable: a file that is there while worker processes are wanted
+
 
 class UsageError(Exception):
     """The call or the configuration is wrong: names the key, its value and what is allowed. Exit code 2."""

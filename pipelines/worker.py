@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
 import threading
 import time
 
-from pipelines.errors import DEBUG
+from pipelines.errors import DEBUG, TOKEN
 
 _POLL_SECONDS = 0.5
 
 
 def main() -> None:
     """Serves bundles until the runner closes the channel."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt is the job's to handle
     threading.Thread(target=_leave_with_parent, args=(os.getppid(),), daemon=True).start()
     if not os.environ.get(DEBUG):
         logging.disable(logging.ERROR)  # an error reaches the job all the same, which tells it in one line
@@ -25,7 +27,8 @@ def main() -> None:
 
 def _leave_with_parent(parent: int) -> None:
     # A job that is killed cannot stop its workers; one that lives on would write beside the next run.
-    while os.getppid() == parent:
+    token = os.environ.get(TOKEN)
+    while os.getppid() == parent and (token is None or os.path.exists(token)):
         time.sleep(_POLL_SECONDS)
     os._exit(1)
 

@@ -136,6 +136,41 @@ def test_killed_runs_go_on_and_end_in_the_same_bytes(crawl: str, undisturbed: Pa
         assert "not read again" in done.stderr
 
 
+def test_a_worker_that_dies_ends_the_job_which_then_goes_on(crawl: str, undisturbed: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    command = [sys.executable, "-m", "pipelines.cli", "run", "--input", crawl, "--output", str(out), "--workers", "2"]
+    command += ["--set", f"part_bytes={1 << 20}"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    workers: list[str] = []
+    while process.poll() is None and len(workers) < 2:
+        time.sleep(0.05)
+        workers = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True).stdout.split()
+    time.sleep(1)
+    os.kill(int(workers[-1]), signal.SIGKILL)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "a worker process died with return code -9" in said.splitlines()[-1]
+    assert not (out / "summary.json").exists()
+    subprocess.run(command, capture_output=True, check=True)
+    assert digests(out) == digests(undisturbed)
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_an_interrupt_ends_the_job_at_once(crawl: str, tmp_path: Path, workers: str) -> None:
+    out = tmp_path / "out"
+    command = [sys.executable, "-m", "pipelines.cli", "run", "--input", crawl, "--output", str(out)]
+    process = subprocess.Popen(
+        [*command, "--workers", workers], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
+    )
+    while process.poll() is None and not (out / ".work" / "lock").exists():
+        time.sleep(0.01)
+    time.sleep(1)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "interrupted; the same command goes on" in said.splitlines()[-1]
+
+
 def test_another_policy_reads_no_shard_again(
     crawl: str, undisturbed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
