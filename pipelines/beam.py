@@ -56,8 +56,6 @@ def execute(job: Job, tasks: int, worth: float, transform: beam.PTransform) -> d
         with _mortal_workers() if local else contextlib.nullcontext():
             result = pipeline.run()
             result.wait_until_finish()
-    except (JobError, KeyboardInterrupt):
-        raise
     except Exception as error:
         if os.environ.get(DEBUG):
             raise
@@ -127,10 +125,10 @@ def _runner(job: Job, workers: int) -> tuple[FnApiRunner | str, PipelineOptions]
 
 def _root_cause(error: BaseException) -> str:
     """The last line of the innermost traceback: Beam nests a worker's traceback in the text of its own error."""
-    while error.__cause__ is not None:
+    while error.__cause__ is not None and not isinstance(error, JobError):
         error = error.__cause__
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     # A worker's error arrives as a traceback in text; its last unindented "Type: message" line is the cause.
     causes = [line for line in lines if ": " in line and line.split(": ")[0].replace(".", "").isidentifier()]
     text = (causes or lines or [type(error).__name__])[-1]
-    return text.split(" [while running", 1)[0]
+    return text.split(" [while running", 1)[0].removeprefix(f"{JobError.__module__}.{JobError.__name__}: ")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+
 DEBUG = "RESERVE_DEBUG"  # environment variable: set, errors keep their tracebacks and workers their logs
 
 TOKEN = "RESERVE_WORKERS"  # environment variable: a file that is there while worker processes are wanted
@@ -17,3 +20,14 @@ class JobError(Exception):
     """The job or the check failed: names the file, the place and the mend. Exit code 1."""
 
     exit_code = 1
+
+
+@contextlib.contextmanager
+def naming(what: str) -> Iterator[None]:
+    """Makes an error of the block a JobError that says which shards were at work; most libraries do not know."""
+    try:
+        yield
+    except JobError:
+        raise
+    except Exception as error:
+        raise JobError(f"{what}: {type(error).__name__}: {' '.join(str(error).split())}") from error

@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 from detectors import load_detector
 from pipelines import files
 from pipelines.checks import Checks
+from pipelines.errors import naming
 from pipelines.ingest.options import Ingest
 from pipelines.ingest.reader import read_shard
 from pipelines.ingest.shards import Shard
@@ -81,7 +82,9 @@ class InspectShard(beam.DoFn):  # type: ignore[misc]
 
     def process(self, task: Task) -> Iterator[Inspected]:
         """One shard."""
-        yield inspect_shard(task, self._ingest, self._checks, self._neardup.permutations)
+        with naming(task.shard.path):
+            inspected = inspect_shard(task, self._ingest, self._checks, self._neardup.permutations)
+        yield inspected
 
 
 def inspect_shard(task: Task, ingest: Ingest, checks: Checks, permutations: int) -> Inspected:

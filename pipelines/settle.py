@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipelines import files
+from pipelines.errors import naming
 from pipelines.layout import DOCUMENT_PLACES, Layout, Staged
 from pipelines.records import Place
 from pipelines.reserve.writer import Rules, StagedShard, gather, judge, output_part, rejects_part, samples
@@ -102,7 +103,9 @@ class SettlePack(beam.DoFn):  # type: ignore[misc]
 
     def process(self, pack: Pack) -> Iterator[Settled]:
         """One pack."""
-        yield settle_pack(pack, self._layout, self._rules, self._tally)
+        with naming(", ".join(shard.name for shard in pack.shards)):
+            settled = settle_pack(pack, self._layout, self._rules, self._tally)
+        yield settled
 
 
 def settle_pack(pack: Pack, layout: Layout, rules: Rules, tally: TallyRules) -> Settled:

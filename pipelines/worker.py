@@ -19,7 +19,9 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt is the job's to handle
     threading.Thread(target=_leave_with_parent, args=(os.getppid(),), daemon=True).start()
     if not os.environ.get(DEBUG):
-        logging.disable(logging.ERROR)  # an error reaches the job all the same, which tells it in one line
+        # An error reaches the job all the same, which tells it in one line; Beam would print pages.
+        logging.disable(logging.ERROR)
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115 (as long as the process)
     from apache_beam.runners.worker import sdk_worker_main  # after logging is quiet: it speaks when it is imported
 
     sdk_worker_main.main(sys.argv)

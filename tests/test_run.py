@@ -156,6 +156,25 @@ def test_a_worker_that_dies_ends_the_job_which_then_goes_on(crawl: str, undistur
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
+def test_an_error_on_the_way_names_the_shard_in_one_line(crawl: str, tmp_path: Path, workers: str) -> None:
+    out = tmp_path / "out"
+    run(job(crawl, out, keep_work=True, part_bytes=1 << 20))
+    for path in (out / "summary.json", *(out / ".work" / "settled").glob("*.json")):
+        path.unlink()
+    for staged in (out / ".work" / "staging").glob("*/documents.parquet"):
+        staged.write_bytes(staged.read_bytes()[:2000])
+    command = [sys.executable, "-m", "pipelines.cli", "run", "--input", crawl, "--output", str(out)]
+    command += ["--workers", workers, "--set", f"part_bytes={1 << 20}", "--set", "keep_work=true"]
+    failed = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert failed.returncode == 1
+    assert "Traceback" not in failed.stderr
+    last = failed.stderr.splitlines()[-1]
+    assert last.startswith("reserve: crawl-")
+    assert "Parquet" in last
+    assert not (out / "summary.json").exists()
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
 def test_an_interrupt_ends_the_job_at_once(crawl: str, tmp_path: Path, workers: str) -> None:
     out = tmp_path / "out"
     command = [sys.executable, "-m", "pipelines.cli", "run", "--input", crawl, "--output", str(out)]
