@@ -1,6 +1,6 @@
 """WET shards → finished output, on one core: MB/s and documents/s of the whole job, of its stages and of their parts.
 
-    python -m benchmarks.end_to_end --docs 30000            # needs the labelled text sets: --text ../shared/text
+    python -m benchmarks.end_to_end --crawls 3              # needs the labelled text sets: --text ../shared/text
     python -m benchmarks.end_to_end --input 'crawl/*.wet.gz'
 
 MB are 10^6 bytes of decompressed text. The whole is the `reserve run` command with one worker, start-up included; the
@@ -44,21 +44,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--input", help="glob of WET shards; default: built from --text")
     parser.add_argument("--text", default="../shared/text", help="labelled text sets to build shards from")
-    parser.add_argument("--docs", type=int, default=30000)
+    parser.add_argument("--docs", type=int, default=30000, help="of each crawl, as far as the texts go")
+    parser.add_argument("--crawls", type=int, default=3, help="crawls to build, each with its own hosts and dates")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
-        pattern = options.input or build(options.text, options.docs, scratch)
+        pattern = options.input or build(options.text, options.docs, options.crawls, scratch)
         whole(pattern, os.path.join(scratch, "out"))
         parts(pattern, scratch)
 
 
-def build(text: str, docs: int, scratch: str) -> str:
+def build(text: str, docs: int, crawls: int, scratch: str) -> str:
     """Builds WET shards with the tool that lies beside the text sets."""
     tool = Path(text).parent / "tools" / "build_crawl.py"
     folder = os.path.join(scratch, "crawl")
-    command = [sys.executable, str(tool), "--text", text, "--out", folder, "--docs", str(docs), "--format", "wet"]
-    subprocess.run(command, check=True)
-    return os.path.join(folder, "*.wet.gz")
+    for seed in range(crawls):
+        command = [sys.executable, str(tool), "--text", text, "--out", f"{folder}/{seed}", "--docs", str(docs)]
+        subprocess.run([*command, "--format", "wet", "--seed", str(seed)], check=True)
+    return os.path.join(folder, "*", "*.wet.gz")
 
 
 def whole(pattern: str, output: str) -> None:
