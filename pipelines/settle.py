@@ -27,7 +27,6 @@ from pipelines.statistics.tally import (
     tally_signals,
 )
 
-TALLIES = ("documents", "signals", "diversity", "rejects", "samples")
 _ROW_GROUP = 20_000  # rows; some 50 MB of text, so that a reader need not hold a whole part
 
 
