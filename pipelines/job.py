@@ -20,12 +20,8 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from pipelines.errors import UsageError
-from pipelines.ingest.options import Ingest
+from pipelines.ingest.options import Ingest, as_tuple
 from pipelines.neardup.options import NearDup
-
-
-def _as_tuple(value: object) -> object:
-    return (value,) if isinstance(value, str) else value
 
 
 class Options(BaseModel):
@@ -52,7 +48,7 @@ class Statistics(Options):
 class Job(Options):
     """Everything that decides what a run reads, does and writes."""
 
-    input: Annotated[tuple[str, ...], BeforeValidator(_as_tuple)] = Field((), description="globs of shards")
+    input: Annotated[tuple[str, ...], BeforeValidator(as_tuple)] = Field((), description="globs of shards")
     output: str = Field("out", min_length=1, description="folder to write; any filesystem that Beam knows")
     workers: int = Field(0, ge=0, le=1024, description="worker processes; 0: one for each CPU core")
     runner: Literal["local", "FlinkRunner", "SparkRunner", "DataflowRunner", "PortableRunner"] = Field(

@@ -75,12 +75,13 @@ def run(job: Job, overwrite: bool = False) -> Result:
     with _claimed(plan.layout):
         files.delete([plan.layout.summary])
         _sweep(plan)
-        _inspect(plan)
-        _cluster(plan)
-        packs = _settle(plan)
+        inspected = _inspect(plan)
+        records = sum(marker["documents"] + marker["rejects"] for marker in inspected)
+        _cluster(plan, records)
+        packs = _settle(plan, inspected)
         markers = [_whole(files.read_json(plan.layout.settled(p.number)), p.digest) for p in packs]
         ending = Ending(job, plan.layout, plan.shards, plan.policy, plan.detector, plan.digest)
-        summary = finish(ending, [marker["records"] for marker in markers], _records_in(plan))
+        summary = finish(ending, [marker["records"] for marker in markers], records)
         if not job.keep_work:
             files.delete([plan.layout.work])
     return Result(job.output, summary, False)
@@ -173,7 +174,8 @@ def _sweep(plan: _Plan) -> None:
     files.delete(stale)
 
 
-def _inspect(plan: _Plan) -> None:
+def _inspect(plan: _Plan) -> list[dict[str, Any]]:
+    """Reads the shards that are not staged yet; gives the markers of all, in the order of the tasks."""
     waiting = [task for task in plan.tasks if not _is_whole(task.staged.marker, task.digest)]
     done, total = len(plan.tasks) - len(waiting), len(plan.tasks)
     if done:
@@ -187,14 +189,15 @@ def _inspect(plan: _Plan) -> None:
         transform = InspectShards(waiting, plan.job.ingest, plan.job.inspect, plan.job.neardup)
         with Watch("inspect", "shards", total, done, count):
             execute(plan.job, len(waiting), sum(task.shard.size for task in waiting) / _INSPECT_BYTES, transform)
-    _warn(plan)
+    markers = [_whole(files.read_json(task.staged.marker), task.digest) for task in plan.tasks]
+    _warn(plan, markers)
+    return markers
 
 
-def _warn(plan: _Plan) -> None:
+def _warn(plan: _Plan, markers: list[dict[str, Any]]) -> None:
     """Says which shards are damaged, and how; the rejects say it of all."""
     damaged = []
-    for task in plan.tasks:
-        marker = _whole(files.read_json(task.staged.marker), task.digest)
+    for task, marker in zip(plan.tasks, markers, strict=True):
         damaged += [f"{task.shard.path}: {reason} {'; '.join(at)}" for reason, at in marker["damage"].items()]
     for line in damaged[:_WARNINGS]:
         say(f"warning: {line}")
@@ -204,7 +207,7 @@ def _warn(plan: _Plan) -> None:
         say(f"warning: what could not be read is recorded in {plan.job.output}/{Place.REJECTS.value}")
 
 
-def _cluster(plan: _Plan) -> None:
+def _cluster(plan: _Plan, records: int) -> None:
     wanted = _cluster_digest(plan)
     if _is_whole(plan.layout.clustered, wanted):
         say("cluster  done by an earlier run")
@@ -213,7 +216,7 @@ def _cluster(plan: _Plan) -> None:
     count = _counter(files.join(plan.layout.work, "clusters", "*.parquet"))
     files.delete([shard.clusters for shard in shards])
     with Watch("cluster", "shards", len(shards), 0, count):
-        worth = _records_in(plan) / _CLUSTER_DOCUMENTS
+        worth = records / _CLUSTER_DOCUMENTS
         counters = execute(plan.job, len(shards), worth, FindClusters(shards, plan.job.neardup))
     if counters.get("pairs_unchecked"):
         say(
@@ -223,8 +226,8 @@ def _cluster(plan: _Plan) -> None:
     files.write_json(plan.layout.clustered, {"digest": wanted})
 
 
-def _settle(plan: _Plan) -> list[Pack]:
-    packs = _packs(plan)
+def _settle(plan: _Plan, inspected: list[dict[str, Any]]) -> list[Pack]:
+    packs = _packs(plan, inspected)
     waiting = [p for p in packs if not _is_whole(plan.layout.settled(p.number), p.digest)]
     done = {p.number for p in packs} - {p.number for p in waiting}
     keep = {plan.layout.part(place, number) for place in PLACES for number in done}
@@ -242,11 +245,11 @@ def _settle(plan: _Plan) -> list[Pack]:
     return packs
 
 
-def _packs(plan: _Plan) -> list[Pack]:
-    packings = []
-    for task in plan.tasks:
-        marker = _whole(files.read_json(task.staged.marker), task.digest)
-        packings.append(Packing(StagedName(task.shard.name, task.staged), marker["text_bytes"], task.digest))
+def _packs(plan: _Plan, inspected: list[dict[str, Any]]) -> list[Pack]:
+    packings = [
+        Packing(StagedName(task.shard.name, task.staged), marker["text_bytes"], task.digest)
+        for task, marker in zip(plan.tasks, inspected, strict=True)
+    ]
     rules = [_cluster_digest(plan), plan.job.settings(), plan.policy.model_dump(mode="json")]
     return [
         Pack(number, tuple(p.shard for p in group), digest([number, [p.digest for p in group], rules]))
@@ -266,12 +269,6 @@ def _tally_rules(plan: _Plan) -> TallyRules:
 
 def _cluster_digest(plan: _Plan) -> str:
     return digest([[task.digest for task in plan.tasks], plan.job.settings()["neardup"]])
-
-
-def _records_in(plan: _Plan) -> int:
-    """Records that inspect counted: the other side of the books."""
-    markers = [_whole(files.read_json(task.staged.marker), task.digest) for task in plan.tasks]
-    return sum(marker["documents"] + marker["rejects"] for marker in markers)
 
 
 def _is_whole(path: str, wanted: str) -> bool:

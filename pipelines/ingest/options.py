@@ -14,11 +14,12 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 MIB = 1 << 20
 
 
-def _as_tuple(value: object) -> object:
+def as_tuple(value: object) -> object:
+    """A single name as a tuple of one; anything else as it is."""
     return (value,) if isinstance(value, str) else value
 
 
-Names = Annotated[tuple[str, ...], BeforeValidator(_as_tuple), Field(min_length=1)]
+Names = Annotated[tuple[str, ...], BeforeValidator(as_tuple), Field(min_length=1)]
 
 
 class Columns(BaseModel):

@@ -85,15 +85,15 @@ def output_part(judged: pa.Table, place: Place) -> pa.Table:
     """The rows of one place, as `records.OUTPUT` or `records.DUPLICATES`."""
     rows = judged.filter(pc.equal(judged["place"], place.value))
     schema = DUPLICATES if place is Place.DUPLICATES else OUTPUT
-    columns = {
-        "doc_id": _hex(rows["doc_id"]),
-        "text_sha256": _hex(rows["text_sha256"]),
-        "kept_doc_id": _hex(rows["cluster_id"]),
-        "cluster_id": _hex(rows["cluster_id"]),
-        "cluster_size": pc.fill_null(rows["cluster_size"], 1),
-    }
-    arrays = [columns[name] if name in columns else rows[name] for name in schema.names]
-    return pa.table(arrays, schema=schema).combine_chunks()
+    return pa.table([_output_column(rows, name) for name in schema.names], schema=schema).combine_chunks()
+
+
+def _output_column(rows: pa.Table, name: str) -> pa.Array | pa.ChunkedArray:
+    if name == "kept_doc_id":
+        name = "cluster_id"  # a cluster is called by the copy that is kept
+    if name in ("doc_id", "text_sha256", "cluster_id"):
+        return _hex(rows[name])
+    return pc.fill_null(rows[name], 1) if name == "cluster_size" else rows[name]
 
 
 def rejects_part(shards: Sequence[StagedShard]) -> pa.Table:
