@@ -18,7 +18,7 @@ from pipelines.job import Inspect
 from pipelines.neardup.minhash import sign
 from pipelines.neardup.options import NearDup
 from pipelines.provenance.declarations import declarations
-from pipelines.provenance.hidden import hidden_characters
+from pipelines.provenance.hidden import hidden_characters, hidden_in_markup
 from pipelines.provenance.leaks import leaked_markup, leaked_phrases
 from pipelines.records import EVIDENCE_ITEM, STAGED, Evidence, EvidenceBuilder, signatures_schema
 
@@ -40,7 +40,7 @@ class Checks:
         if self._options.leaks:
             found += leaked_markup(html)
         if self._options.hidden_characters:
-            found += hidden_characters(html)
+            found += hidden_in_markup(html)
         return found
 
     def documents(self, batch: pa.RecordBatch) -> tuple[pa.RecordBatch, pa.RecordBatch]:

@@ -19,7 +19,7 @@ _DATA_URI = re.compile(r"data:[^,]{0,200};base64,", re.IGNORECASE)
 
 def is_manifest_link(header: str) -> bool:
     """Whether an HTTP ``Link`` header (RFC 8288) has the relation ``c2pa-manifest``."""
-    return any("c2pa-manifest" in (m[1] or m[2]).lower().split() for m in _LINK_REL.finditer(header))
+    return any("c2pa-manifest" in (m[1] or m[2] or "").lower().split() for m in _LINK_REL.finditer(header))
 
 
 def inline_source_type(content: str) -> str | None:

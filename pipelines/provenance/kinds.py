@@ -31,6 +31,23 @@ KINDS: Final[dict[str, str]] = {
     "variation_selectors": "bytes hidden in variation selectors",
     "tag_characters": "text hidden in tag characters",
     "zero_width": "a message hidden in zero-width characters",
+    # How the page's publisher wants it to be used: says nothing about who wrote it.
+    "usage_no_ai_training": "the publisher does not want AI to be trained on the page",
+    "usage_no_ai_use": "the publisher does not want the page as input to generative AI",
+    "usage_no_image_training": "the publisher does not want AI to be trained on the page's images",
+    "usage_no_search": "the publisher does not want the page in search applications",
+    "usage_tdm_reserved": "the rights of text and data mining are reserved",
+    "usage_policy": "the page links a policy for text and data mining",
+    "usage_ai_training_allowed": "the publisher allows AI to be trained on the page",
+    "usage_tdm_allowed": "the rights of text and data mining are not reserved",
+    "usage_other": "the publisher states a preference, but neither for nor against AI training",
+    "usage_named_crawler": "a preference against AI use that is addressed to a named crawler only",
+    "usage_unclear": "the page states a usage preference that cannot be read or has no known label",
+    # What reading the shard found: says nothing about who wrote the page, but its bytes are not vouched for.
+    "block_digest_mismatch": "the record's bytes are not those that the crawler made its digest of",
+    "payload_digest_mismatch": "the page's bytes are not those that the crawler made its digest of",
+    "content_length_mismatch": "the record is shorter or longer than its header says",
+    "unreadable_capture_time": "the capture time cannot be read",
     # What a statistical test of the tokens finds.
     "watermark": "a watermark test rejects the null after correction for multiple tests",
 }

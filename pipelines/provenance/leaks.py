@@ -5,8 +5,9 @@
     >>> [f.kind for f in leaked_phrases("The reply began “As an AI language model, I cannot taste wine.”")]
     ['chatbot_phrase_quoted']
 
-What is looked for is data (``signals.yaml``). A text is searched for the signals' anchors first, which are plain
-literals; a pattern runs only where one of its anchors was found, so that ordinary text costs a memory scan.
+What is looked for is data (``leaked_phrases.yaml``, ``leaked_interface.yaml``). A text is searched for the signals'
+anchors first, which are plain literals; a pattern runs only where one of its anchors was found, so that ordinary text
+costs a memory scan. Each finding says which signal it is of and at which character it begins.
 """
 
 from __future__ import annotations
@@ -14,9 +15,12 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from functools import cache
+from itertools import islice
 from typing import Literal
 
 from pipelines.provenance.anchors import Anchors
+from pipelines.provenance.locations import Layer, Location, describe
+from pipelines.provenance.markup import Shown
 from pipelines.provenance.signals import load_signals
 from pipelines.records import Evidence
 
@@ -25,15 +29,16 @@ _QUOTE_REACH = 400
 # What opens a quotation, and what then closes it: the German one closes with what opens an English one.
 _QUOTES = {'"': '"', "“": "”", "„": "“”", "«": "»", "»": "«", "「": "」", "『": "』"}
 _DETAIL = 120
+_MAX_MATCHES = 10_000  # of one signal, to be looked at for quotation marks and links
 
-_UNSEEN = re.compile(r"<(script|style|template|pre|code|textarea|!--)(?=[\s>/-]|$)", re.IGNORECASE)
-_URL_START = re.compile(r"[\s\"'<>()]")
+_URL_ENDS = " \t\r\n\f\"'<>()"
 _LINKED = re.compile(r"(?:href|cite)\s{0,9}=\s{0,9}[\"']?$", re.IGNORECASE)
 _URL_REACH = 4096
 
 
 @dataclass(frozen=True)
 class _Detector:
+    id: str
     kind: str
     pattern: re.Pattern[str]
 
@@ -61,48 +66,52 @@ def _index(where: Literal["text", "html"]) -> _Index:
     return _Index(
         anchors=Anchors(list(of_anchor)),
         of_anchor=tuple(tuple(ats) for ats in of_anchor.values()),
-        detectors=tuple(_Detector(leak.kind, leak.compile()) for leak in leaks),
+        detectors=tuple(_Detector(leak.id, leak.kind, leak.compile()) for leak in leaks),
     )
 
 
 def leaked_phrases(text: str) -> list[Evidence]:
-    """What leaked into a page's text: one finding for each distinct match, in the order of the signals.
+    """What leaked into a page's text: one finding for each signal that matches, in the order of the signals.
 
-    A chatbot's phrase between quotation marks has a kind of its own: it is somebody's report of a chatbot.
+    A chatbot's phrase between quotation marks has a kind of its own: it is somebody's report of a chatbot. ``detail``
+    names the first match that is not quoted, or else the first one.
     """
     findings = []
     for detector in _index("text").candidates(text):
-        found = [(match, _is_quoted(text, match.start())) for match in detector.pattern.finditer(text)]
-        if not found:
+        first = next(detector.pattern.finditer(text), None)
+        if not first:
             continue
-        match, quoted = next((hit for hit in found if not hit[1]), found[0])
-        kind = detector.kind
-        if quoted and kind.startswith("chatbot_phrase"):
-            kind = "chatbot_phrase_quoted"
-        findings.append(Evidence(SOURCE, kind, detail=_excerpt(match)))
-    return list(dict.fromkeys(findings))
+        kind, match = detector.kind, first
+        if kind.startswith("chatbot_phrase"):
+            matches = islice(detector.pattern.finditer(text), _MAX_MATCHES)
+            unquoted = next((match for match in matches if not _is_quoted(text, match.start())), None)
+            kind, match = (kind, unquoted) if unquoted else ("chatbot_phrase_quoted", first)
+        findings.append(_finding(detector.id, kind, match, "text", match.start()))
+    return findings
 
 
 def leaked_markup(html: str) -> list[Evidence]:
     """What leaked into a page's markup: tokens outside scripts, styles, comments and code, and links of the page.
 
-    A finding equals the one that :func:`leaked_phrases` makes of the same match in the text.
+    One finding for each signal that matches, of the kind that :func:`leaked_phrases` gives the same match in the text.
     """
     candidates = _index("html").candidates(html)
     if not candidates:
         return []
-    seen = _without_unseen(html)
+    shown = Shown(html)
     findings = []
     for detector in candidates:
-        for match in detector.pattern.finditer(seen):
-            if detector.kind != "chatbot_link" or _is_linked(seen, match.start()):
-                findings.append(Evidence(SOURCE, detector.kind, detail=_excerpt(match)))
+        for match in islice(detector.pattern.finditer(shown.text), _MAX_MATCHES):
+            if detector.kind != "chatbot_link" or _is_linked(shown.text, match.start()):
+                offset = shown.offset(match.start())
+                findings.append(_finding(detector.id, detector.kind, match, "markup", offset))
                 break
-    return list(dict.fromkeys(findings))
+    return findings
 
 
-def _excerpt(match: re.Match[str]) -> str:
-    return " ".join(match.group().split())[:_DETAIL]
+def _finding(signal: str, kind: str, match: re.Match[str], layer: Layer, offset: int) -> Evidence:
+    excerpt = " ".join(match.group().split())[:_DETAIL]
+    return Evidence(SOURCE, kind, detail=describe(Location(layer, offset, signal, excerpt)))
 
 
 def _is_quoted(text: str, start: int) -> bool:
@@ -120,34 +129,8 @@ def _is_quoted(text: str, start: int) -> bool:
 
 def _is_linked(html: str, at: int) -> bool:
     """Whether the URL around ``at`` is the value of a link."""
-    start = at
     floor = max(0, at - _URL_REACH)
-    while start > floor and not _URL_START.match(html, start - 1):
-        start -= 1
+    start = max(floor, 1 + max(html.rfind(character, floor, at) for character in _URL_ENDS))
     # An unquoted value starts behind the equals sign, so that the walk took the attribute's name along.
     unquoted = html[start : start + 5].lower() in ("href=", "cite=")
     return unquoted or bool(_LINKED.search(html[max(0, start - 24) : start]))
-
-
-def _without_unseen(html: str) -> str:
-    """The markup without what no reader sees or what only shows code; one pass, whatever is left open."""
-    parts, at, open_for_good = [], 0, set()
-    while found := _UNSEEN.search(html, at):
-        tag = found.group(1).lower()
-        closing = _closing(tag)
-        end = None if tag in open_for_good else closing.search(html, found.end())
-        if end:
-            parts.append(html[at : found.start()])
-            at = end.end()
-        elif tag in ("script", "style", "!--"):  # a browser, too, takes the rest of the page for it
-            return "".join([*parts, html[at : found.start()]])
-        else:
-            open_for_good.add(tag)
-            parts.append(html[at : found.end()])
-            at = found.end()
-    return "".join([*parts, html[at:]])
-
-
-@cache
-def _closing(tag: str) -> re.Pattern[str]:
-    return re.compile("-->" if tag == "!--" else rf"</{tag}\b", re.IGNORECASE)

@@ -1,6 +1,7 @@
-"""Reads ``signals.yaml``: the phrases, tokens, names and values that the checks of this room look for.
+"""Reads the phrases, tokens, names and values that the checks of this room look for.
 
-To add one, add an entry there; the file explains its keys, and the tests run every pattern against human text.
+``leaked_phrases.yaml`` and ``leaked_interface.yaml`` hold what leaks from chatbots, ``signals.yaml`` what pages say.
+To add one, add an entry there; the files explain their keys, and the tests run every pattern against human text.
 """
 
 from __future__ import annotations
@@ -8,10 +9,10 @@ from __future__ import annotations
 import re
 from functools import cache
 from importlib.resources import files
-from typing import Literal
+from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from pipelines.provenance.anchors import WINDOW
 from pipelines.provenance.kinds import KINDS
@@ -22,8 +23,13 @@ class _Model(BaseModel):
 
 
 class Leak(_Model):
-    """One leaked phrase, token or link: what to look for, where, and what it is evidence of."""
+    """One leaked phrase, token or link: what to look for, where, and what it is evidence of.
 
+    ``id`` names it in the evidence. ``language``: ISO 639-1, None for what is no word of one language.
+    """
+
+    id: str = Field(pattern=r"^[a-z0-9]+(?:-[a-z0-9]+)*$", max_length=40)
+    language: str | None = Field(default=None, pattern=r"^[a-z]{2}$")
     kind: str
     where: Literal["text", "html", "both"]
     anchors: tuple[str, ...]
@@ -70,16 +76,30 @@ class TextTypes(_Model):
 
 
 class Signals(_Model):
-    """All of ``signals.yaml``."""
+    """All signals of the package."""
 
     leaks: tuple[Leak, ...]
     disclosure: Disclosure
     generators: tuple[str, ...]
     text_types: TextTypes
 
+    @field_validator("leaks")
+    @classmethod
+    def _have_ids_of_their_own(cls, leaks: tuple[Leak, ...]) -> tuple[Leak, ...]:
+        ids = [leak.id for leak in leaks]
+        if twice := sorted({name for name in ids if ids.count(name) > 1}):
+            raise ValueError(f"ids that stand twice: {', '.join(twice)}")
+        return leaks
+
 
 @cache
 def load_signals() -> Signals:
     """The signals of the package."""
-    text = files("pipelines.provenance").joinpath("signals.yaml").read_text("utf-8")
-    return Signals.model_validate(yaml.safe_load(text))
+    data = _read("signals.yaml")
+    leaks = [leak for name in ("leaked_phrases.yaml", "leaked_interface.yaml") for leak in _read(name)["leaks"]]
+    return Signals.model_validate(data | {"leaks": leaks})
+
+
+def _read(name: str) -> dict[str, Any]:
+    data: dict[str, Any] = yaml.safe_load(files("pipelines.provenance").joinpath(name).read_text("utf-8"))
+    return data

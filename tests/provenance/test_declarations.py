@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipelines.provenance.declarations import declarations
+from pipelines.provenance.locations import read_location
 
 SHARED = Path(__file__).parents[2] / ".." / "shared"
 IPTC = "http://cv.iptc.org/newscodes/digitalsourcetype/"
@@ -134,9 +135,44 @@ def test_microdata_and_rdfa(html: str, expected: list[str]) -> None:
 
 def test_details_name_place_and_value() -> None:
     (finding,) = declarations('<meta name="AI-Disclosure" content="ai-generated">', {})
-    assert (finding.source, finding.detail) == ("declaration", "meta ai-disclosure: ai-generated")
+    assert (finding.source, finding.detail) == ("declaration", "markup at 0, meta ai-disclosure: ai-generated")
     (finding,) = declarations(ld(ARTICLE), {})
-    assert finding.detail == "JSON-LD NewsArticle: trainedAlgorithmicMedia"
+    at = ld(ARTICLE).index("digitalSourceType")
+    assert finding.detail == f"markup at {at}, JSON-LD NewsArticle: trainedAlgorithmicMedia"
+    (finding,) = declarations("", {"AI-Disclosure": "mode=ai-originated"})
+    assert finding.detail == "HTTP header ai-disclosure: mode=ai-originated"
+
+
+@pytest.mark.parametrize(
+    ("page", "at"),
+    [
+        ('<p>é\U0001f600İ ai-disclosure</p>§<META CONTENT="ai-generated" NAME=AI-Disclosure>', "§"),
+        (
+            '<!-- <meta name="ai-disclosure" content="full"> -->§<meta name="ai-disclosure" content="full">',
+            "§",
+        ),
+        ('<meta name="ai-disclosure" content="perhaps">§<meta name="ai-disclosure" content="ai-generated">', "§"),
+        ("<p>x</p>§<main ai-disclosure=ai-generated>", "§"),
+        ('<p>c2pa-manifest</p>§<link href="/a.c2pa" rel="c2pa-manifest">', "§"),
+        (f'<b>x</b>§<script type="application/c2pa">{base64.b64encode(STORE).decode()}</script>', "§"),
+        (
+            '<div itemscope itemtype="https://schema.org/Article"><meta itemprop="§digitalSourceType" content="print">'
+            '<meta itemprop="digitalSourceType" content="trainedAlgorithmicMedia">',
+            "§",
+        ),
+    ],
+)
+def test_places_are_those_of_the_source(page: str, at: str) -> None:
+    """The mark stands where the place is expected; the last finding of each page is the one that is meant."""
+    html = page.replace(at, "")
+    location = read_location(declarations(html, {})[-1].detail or "")
+    assert location is not None
+    assert location.offset == page.index(at)
+
+
+def test_a_place_that_cannot_be_told_is_left_out() -> None:
+    (finding,) = declarations('<meta name="ai-disclosure" content="&#97;i-generated">', {})
+    assert (finding.kind, finding.detail) == ("ai_disclosure", "markup, meta ai-disclosure: ai-generated")
 
 
 @settings(max_examples=200)

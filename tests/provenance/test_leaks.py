@@ -3,18 +3,17 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from pipelines.provenance.anchors import Anchors
-from pipelines.provenance.hidden import hidden_characters
+from pipelines.provenance.hidden import hidden_characters, hidden_in_markup
 from pipelines.provenance.leaks import leaked_markup, leaked_phrases
+from pipelines.provenance.locations import read_location
 from pipelines.provenance.signals import load_signals
 from watermark.c2pa_text import wrap
 
 SHARED = Path(__file__).parents[2] / ".." / "shared"
 
-# One sentence at least for every signal of signals.yaml: a test below holds that none is left out.
+# One sentence at least for every signal: a test below holds that none is left out.
 LEAKED = [
     ("chatbot_phrase", "As an AI language model, I cannot taste wine."),
     ("chatbot_phrase", "It is hard, but as a large language model trained by OpenAI, I can’t say."),
@@ -48,6 +47,26 @@ LEAKED = [
     ("chatbot_phrase", "我是一个人工智能语言模型"),
     ("chatbot_phrase", "AI言語モデルとして、私は意見を持ちません。"),
     ("chatbot_phrase", "AI 언어 모델로서, 저는 알 수 없습니다."),
+    ("chatbot_phrase", "As an AI, which I am, I don't have personal opinions."),
+    ("chatbot_phrase", "No, soy solo un modelo de lenguaje."),
+    ("chatbot_phrase", "Lo siento, pero no puedo ayudarte con esa solicitud."),
+    ("chatbot_phrase", "Eu sou apenas um modelo de linguagem."),
+    ("chatbot_phrase", "Desculpe, mas não posso atender a essa solicitação."),
+    ("chatbot_phrase", "Io sono soltanto un modello linguistico."),
+    ("chatbot_phrase", "Je suis seulement un modèle de langage."),
+    ("chatbot_phrase", "Désolé, mais je ne peux pas répondre à cette demande."),
+    ("chatbot_phrase", "depuis ma dernière mise à jour de mes connaissances"),
+    ("chatbot_phrase", "Ich bin nur ein KI-Sprachmodell."),
+    ("chatbot_phrase", "Es tut mir leid, aber ich kann diese Anfrage nicht erfüllen."),
+    ("chatbot_phrase", "Ik ben slechts een taalmodel."),
+    ("chatbot_phrase", "Но я — языковая модель."),
+    ("chatbot_phrase", "Niestety jestem tylko modelem językowym."),
+    ("chatbot_phrase", "Ama ben sadece bir yapay zeka dil modeliyim."),
+    ("chatbot_phrase", "Maaf, saya hanyalah model bahasa."),
+    ("chatbot_phrase", "نعم، أنا مجرد نموذج لغوي"),
+    ("chatbot_phrase", "एक एआई भाषा मॉडल के रूप में, मैं नहीं जानता।"),
+    ("chatbot_phrase", "Là một mô hình ngôn ngữ AI, tôi không biết."),
+    ("chatbot_phrase", "네, 저는 인공지능 언어 모델입니다."),
     ("chatbot_phrase_weak", "The end.\nRegenerate response\n"),
     ("chatbot_phrase_weak", "Certainly! Here's a short essay."),
     ("chatbot_phrase_weak", "Let me know if you'd like me to adjust the tone."),
@@ -61,8 +80,26 @@ LEAKED = [
     ("chatbot_markup", "as shown.[attached_file:1]"),
     ("chatbot_markup", "as shown.[web:3][web:4]"),
     ("chatbot_markup", "[the table](sandbox:/mnt/data/table.csv)"),
+    ("chatbot_markup", "as shown \ue200cite\ue202turn0search3\ue201."),
+    ("chatbot_markup", "as shown \ue200filecite\ue202turn12file0\ue201."),
+    ("chatbot_markup", "as shown iturn0image0turn0image1."),
+    ("chatbot_markup", "as shown【turn0search1】."),
+    ("chatbot_markup", "as shown [oai_citation_attribution:3‡a site](https://a.org)"),
+    ("chatbot_markup", 'the firm entity["company","A Firm","a firm of 1900"] is old'),
+    ("chatbot_markup", "as shown [citation:4]."),
+    ("chatbot_markup", '<antArtifact identifier="a" type="text/markdown">'),
+    ("chatbot_markup", "<think>\nOkay, what is asked is a poem.</think>"),
+    ("chatbot_markup", "as shown <grok:richcontent x=1>"),
+    ("chatbot_link", "https://example.org/a?b=1&utm_source=openai"),
+    ("chatbot_link", "https://example.org/a?b=1&utm_source=copilot.com"),
     ("chatbot_link", "https://example.org/a?b=1&utm_source=chatgpt.com"),
     ("chatbot_link", "https://example.org/a?referrer=grok.com"),
+]
+
+# Signals that hold at the start or the end of a text only.
+AT_THE_EDGE = [
+    ("chatbot_phrase_weak", "Sure! Here is a short poem about the sea:\nIt is wide."),
+    ("chatbot_markup", "and so it ends.<|im_end|>\n"),
 ]
 
 MENTIONED = [
@@ -78,6 +115,34 @@ MENTIONED = [
     "See https://example.org/?utm_source=newsletter and https://chatgpt.com/.",
     "In 2019 [web: 3] and [cite this: 1].",
     "Let me know if you would like to come.",
+    # One for every signal that was added for its language: the same words, but not a chatbot's own voice.
+    "GPT es un modelo de lenguaje, y su modelo de lenguaje de 2019 es otro.",
+    "Lo siento, no puedo firmar esta solicitud de empleo.",
+    "O GPT é um modelo de linguagem; ela sou eu.",
+    "Não posso assinar esta solicitação antes de amanhã.",
+    "Il modello linguistico di oggi: sono un modello per altri.",
+    "Elle est un modèle de langage clair; je suis un modèle.",
+    "Je ne peux pas signer cette demande, et ma mise à jour est prête.",
+    "Ein Sprachmodell bin ich nicht, sagt er, und als Kind kann ich das.",
+    "Es tut mir leid, aber diese Anfrage liegt beim Amt.",
+    "Het taalmodel is groot, en ik ben een mens.",
+    "Языковая модель обучена, а я живу в Москве.",
+    "To jest model językowy, a ja jestem modelem w Paryżu.",
+    "Bu bir dil modelidir, ben bir öğretmenim.",
+    "Model bahasa itu besar, dan saya adalah guru.",
+    "هذا نموذج لغوي وأنا معلم",
+    "भाषा मॉडल बड़े हैं और मैं अध्यापक हूँ।",
+    "Mô hình ngôn ngữ lớn là gì? Tôi không rõ.",
+    "언어 모델은 크고 저는 교사입니다.",
+    "As an AI researcher, I don't have much time.",
+    "Make sure here is a good place, he said: yes.",
+    "The entity[0] and entity['name'] of the table.",
+    "See [citation needed] and [citation: Smith 2004].",
+    'The <think> element and "<think>okay" are names.',
+    "The token <|endoftext|> ends each document in that corpus.",
+    "It turned to search0, to turn0x and to returnturn0search.",
+    "The private-use letters \ue200 and \ue202 of a font.",
+    "A saturn0image0 and an antartifact.",
 ]
 
 
@@ -88,17 +153,47 @@ def test_leaks_are_found_in_running_text(kind: str, text: str) -> None:
             assert kind in [finding.kind for finding in leaked_phrases(embedded)], embedded
 
 
+@pytest.mark.parametrize(("kind", "text"), AT_THE_EDGE)
+def test_openings_and_endings(kind: str, text: str) -> None:
+    assert [finding.kind for finding in leaked_phrases(text)] == [kind]
+    assert leaked_phrases(f"Before it.\n{text}\nBehind it.") == []
+
+
 def test_every_signal_has_an_example() -> None:
     for leak in load_signals().leaks:
         if leak.where != "html":
             pattern = leak.compile()
-            assert any(pattern.search(text) for kind, text in LEAKED if kind == leak.kind), leak.pattern
+            assert any(pattern.search(text) for kind, text in LEAKED + AT_THE_EDGE if kind == leak.kind), leak.id
+
+
+def test_findings_name_the_signal_and_the_place() -> None:
+    text = "Ü\U0001f600 one. I'm just an AI language model. citeturn0search1"
+    locations = [read_location(finding.detail or "") for finding in leaked_phrases(text)]
+    assert [(at.layer, at.offset, at.what) for at in locations if at] == [
+        ("text", text.index("I'm"), "i-am-a-language-model"),
+        ("text", text.index("citeturn"), "turn0search0"),
+    ]
+    quoted = "“As an AI, I cannot say.” But no. As an AI, I cannot know."
+    (finding,) = leaked_phrases(quoted)
+    assert finding.detail == f"text at {quoted.rindex('As an AI')}, as-an-ai-i-cannot: As an AI, I cannot"
+
+
+def test_places_in_markup_are_those_of_the_whole_page() -> None:
+    html = "<p>é</p><script>turn0search9</script><pre>oaicite</pre><!-- ü --><p>seen turn0search1"
+    (finding,) = leaked_markup(html)
+    assert finding.detail == f"markup at {html.index('turn0search1')}, turn0search0: turn0search1"
+
+
+def test_marks_that_the_page_shows_are_found_where_the_text_does_not_hold_them() -> None:
+    html = "<p>as shown \ue200cite\ue202turn0search3\ue202turn0news1\ue201</p>"
+    found = [read_location(finding.detail or "") for finding in leaked_markup(html)]
+    assert {(at.what, at.offset) for at in found if at} == {("private-use-token", 12), ("turn0search0", 17)}
 
 
 def test_every_match_of_a_pattern_holds_an_anchor() -> None:
     for leak in load_signals().leaks:
         anchors, pattern = Anchors(leak.anchors), leak.compile()
-        for _, text in LEAKED:
+        for _, text in LEAKED + AT_THE_EDGE:
             for match in pattern.finditer(text):
                 assert anchors.found(match.group()), (leak.pattern, match.group())
 
@@ -139,26 +234,6 @@ def test_leaks_in_markup(html: str, kinds: list[str]) -> None:
     assert [finding.kind for finding in leaked_markup(html)] == kinds
 
 
-@given(
-    st.lists(st.sampled_from(["oaicite", "Language Model", "语言模型", "turn0", "abcd", "bcde"]), unique=True),
-    st.text(),
-)
-def test_anchors_agree_with_a_plain_search(literals: list[str], noise: str) -> None:
-    text = noise + "xABCDEé语言模型TURN0language\nmodel" + noise
-    plain = text.translate({c: c + 32 for c in range(65, 91)} | {10: " ", 9: " "})
-    expected = [at for at, literal in enumerate(literals) if literal.lower() in plain]
-    assert Anchors(literals).found(text) == expected
-
-
-def test_anchor_at_both_ends_and_too_short_ones() -> None:
-    assert Anchors(["oaicite", "abcd"]).found("oaicite") == [0]
-    assert Anchors(["oaicite"]).found("oaicit") == []
-    assert Anchors([]).found("x") == []
-    assert Anchors(["abcd"]).found("\ud800abcd") == [0]
-    with pytest.raises(ValueError, match="fewer than 4 bytes"):
-        Anchors(["abc"])
-
-
 def test_hidden_characters_as_evidence() -> None:
     human = wrap(b"http://cv.iptc.org/newscodes/digitalsourcetype/humanEdits\0")
     machine = wrap(b"http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia\0")
@@ -170,19 +245,17 @@ def test_hidden_characters_as_evidence() -> None:
     assert len(hidden_characters("a\U000e0141\U000e0142\U000e0143" * 500)) == 32
 
 
-def test_hostile_text_ends() -> None:
-    """Each of these takes hours where a scan is quadratic."""
-    for text in (
-        "as an ai language model " * 20_000,
-        "“as an ai language model, i " * 15_000,
-        "citeturn0search" * 30_000,
-        "<pre>oaicite" * 30_000,
-        "<!--" * 100_000 + "turn0",
-        "a" * 500_000 + "?utm_source=chatgpt.com",
-        "<p>?utm_source=chatgpt.com " * 20_000,
-        "(\n" * 1000 + " " * 500_000 + "regenerate response",
-    ):
-        assert isinstance(leaked_phrases(text) + leaked_markup(text), list)
+def test_hidden_characters_as_references() -> None:
+    bits = "".join(f"{byte:08b}" for byte in b"hidden")
+    run = bits.replace("0", "&#x200B;").replace("1", "&zwnj;")
+    html = f"<p>é &#20013;&#22269;&#20154; a{run}b&zwnj;&zwnj;&zwnj;&zwnj;&zwnj;&zwnj;&zwnj;&zwnj;&zwnj;"
+    (finding,) = hidden_in_markup(html)
+    assert finding.detail == f"markup at {html.index(run)}, 48 characters: hidden"
+    (finding,) = hidden_in_markup(f"<p>x{wrap(b'jumb')}")
+    assert (finding.kind, finding.detail) == (
+        "c2pa_text_manifest",
+        "markup at 4, 18 characters: C2PA manifest, 4 bytes",
+    )
 
 
 def test_no_false_alarm_on_human_text_and_pages() -> None:
@@ -201,4 +274,4 @@ def test_no_false_alarm_on_human_text_and_pages() -> None:
         html = gzip.decompress(page.read_bytes()).decode("utf-8", "replace")
         assert leaked_markup(html) == []
         assert leaked_phrases(html) == []
-        assert hidden_characters(html) == []
+        assert hidden_in_markup(html) == []
