@@ -48,7 +48,12 @@ class Statistics(Options):
 class Job(Options):
     """Everything that decides what a run reads, does and writes."""
 
-    input: Annotated[tuple[str, ...], BeforeValidator(as_tuple)] = Field((), description="globs of shards")
+    input: Annotated[tuple[str, ...], BeforeValidator(as_tuple)] = Field(
+        (), description="shards: globs, URLs (s3, gs, hdfs, http, https), and lists of paths (*.paths.gz, @LIST)"
+    )
+    input_base: str | None = Field(
+        None, description="where the relative entries of lists lie: a folder or a server; default: found near the list"
+    )
     output: str = Field("out", min_length=1, description="folder to write; any filesystem that Beam knows")
     workers: int = Field(0, ge=0, le=1024, description="worker processes; 0: one for each CPU core")
     runner: Literal["local", "FlinkRunner", "SparkRunner", "DataflowRunner", "PortableRunner"] = Field(
@@ -73,7 +78,7 @@ class Job(Options):
 
     def settings(self) -> dict[str, Any]:
         """What decides the output, without inputs and policy, whose content does, and without how it is computed."""
-        execution = {"input", "policy", "output", "workers", "runner", "runner_options", "keep_work"}
+        execution = {"input", "input_base", "policy", "output", "workers", "runner", "runner_options", "keep_work"}
         return self.model_dump(mode="json", exclude=execution)
 
 

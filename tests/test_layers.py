@@ -12,6 +12,8 @@ WIRING = {
     "pipelines/beam.py",
     "pipelines/worker.py",
     "pipelines/files.py",
+    "pipelines/beam_files.py",
+    "pipelines/s3_files.py",
     "pipelines/inspect.py",
     "pipelines/settle.py",
     "pipelines/neardup/cluster.py",
