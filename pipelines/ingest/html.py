@@ -1,9 +1,6 @@
-"""Bytes of a page → HTML → text; hostile pages end in bounded time.
+"""Bytes of a page → characters, in the order of the WHATWG: byte order mark, HTTP charset, ``meta``, detection.
 
-    html = decode_text(body, "iso-8859-1")
-    extract_text(html, main_content=True)
-
-Decoding follows the WHATWG order: byte order mark, HTTP charset, ``meta``, detection. Text comes from Resiliparse.
+html = decode_text(body, "iso-8859-1")
 """
 
 from __future__ import annotations
@@ -12,32 +9,28 @@ import codecs
 import re
 from functools import lru_cache
 
-from resiliparse.extract.html2text import extract_plain_text
 from resiliparse.parse.encoding import detect_encoding, map_encoding_to_html5
-from resiliparse.parse.html import HTMLTree
 
 _META = re.compile(rb"""<meta[^>]{0,1024}?charset\s*=\s*["']?\s*([\w.:-]{2,40})""", re.IGNORECASE)
 _XML = re.compile(rb"""\A\s*<\?xml[^>]{0,200}?encoding\s*=\s*["']([\w.:-]{2,40})["']""", re.IGNORECASE)
-_BOMS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"))
+_BOMS = (
+    # A UTF-16 text that starts with NUL is none.
+    (codecs.BOM_UTF32_LE, "utf-32-le"),
+    (codecs.BOM_UTF32_BE, "utf-32-be"),
+    (codecs.BOM_UTF8, "utf-8"),
+    (codecs.BOM_UTF16_LE, "utf-16-le"),
+    (codecs.BOM_UTF16_BE, "utf-16-be"),
+)
+# The encodings of the WHATWG are larger than the codecs of Python under the same names.
+_LARGER = {
+    "euc_kr": "cp949",
+    "shift_jis": "cp932",
+    "gbk": "gb18030",
+    "big5": "big5hkscs",
+    "iso8859-11": "cp874",
+    "iso2022_jp": "iso2022_jp_2",
+}
 _PRESCAN = 4096  # the WHATWG asks for 1024 bytes at least; long heads are common
-
-# Main-content extraction visits all that lies in a div or an article once for each of them: its time grows with the
-# characters times their depth. Measured: 3e8 is about 3 s. Pages of real crawls stay below 1e7.
-_NESTING = ":is(div, article) "
-_MAXIMUM_AREA = 300_000_000
-_HARMLESS_DEPTH = 32
-
-# The parser compares each attribute of a tag with those before it: 10,000 take 0.3 s, 100,000 half a minute.
-_TAG = re.compile(r"""<[a-z](?:[^>=]++|=\s*+(?:"[^"]*+"|'[^']*+')?+)*+""", re.IGNORECASE)
-_QUOTED = re.compile(r""""[^"]*+"|'[^']*+'""")
-_SEPARATOR = re.compile(r"[\s/]+")
-_LONG_TAG = 2048
-_MAXIMUM_PAIRS = 400_000_000
-_SMALL_PAGE = 65_536  # cannot hold more pairs than the limit
-
-
-class HostilePageError(ValueError):
-    """A page that is built so that parsing it takes out of proportion long."""
 
 
 def decode_text(body: bytes, charset: str | None = None, markup: bool = True) -> str:
@@ -49,18 +42,20 @@ def decode_text(body: bytes, charset: str | None = None, markup: bool = True) ->
         if body.startswith(mark):
             return body[len(mark) :].decode(encoding, "replace")
     declared = _known(charset) or (_declared_in_markup(body[:_PRESCAN]) if markup else None)
+    if declared is None and (wide := _wide(body)):
+        return _decode(body, wide)
     if declared is None:
         try:
             return body.decode("utf-8")
         except UnicodeDecodeError:
-            return _decode(body, detect_encoding(body) or "utf-8")
+            return _decode(body, _known(detect_encoding(body)) or "utf-8")
     if declared != "utf-8":
         return _decode(body, declared)
     text = body.decode("utf-8", "replace")
     broken = text.count("\ufffd")
     # A page that says UTF-8 and has more broken than whole multi-byte characters is in something else.
     if broken and 2 * broken > len(text) - len(text.encode("ascii", "ignore")):
-        return _decode(body, detect_encoding(body) or "utf-8")
+        return _decode(body, _known(detect_encoding(body)) or "utf-8")
     return text
 
 
@@ -69,7 +64,19 @@ def _known(label: str | None) -> str | None:
     if not label:
         return None
     encoding = map_encoding_to_html5(label.strip().strip("\"'"), fallback_utf8=False)
-    return encoding.lower() if encoding else None
+    return _LARGER.get(encoding.lower(), encoding.lower()) if encoding else None
+
+
+def _wide(body: bytes) -> str | None:
+    """UTF-16 without a mark, where nearly every second byte is NUL, as in texts that are mostly Latin."""
+    head = body[:512]
+    half = len(head) // 2
+    if half < 8:
+        return None
+    even, odd = head[::2].count(0), head[1::2].count(0)
+    if odd > 0.7 * half and even < 0.1 * half:
+        return "utf-16-le"
+    return "utf-16-be" if even > 0.7 * half and odd < 0.1 * half else None
 
 
 def _declared_in_markup(head: bytes) -> str | None:
@@ -86,27 +93,3 @@ def _decode(body: bytes, encoding: str) -> str:
         return body.decode("utf-8", "replace")
     # Some codecs of Python (utf-16, utf-7) let lone surrogates through.
     return text.encode("utf-8", "replace").decode("utf-8") if not text.isascii() else text
-
-
-def extract_text(html: str, main_content: bool = True) -> str:
-    """The visible text of a page. Raises :class:`HostilePageError` for a page that cannot be parsed in reasonable time.
-
-    A page nested so deeply that finding its main content takes too long gives all its visible text instead.
-    """
-    if len(html) > _SMALL_PAGE and _attribute_pairs(html) > _MAXIMUM_PAIRS:
-        raise HostilePageError("a tag has too many attributes")
-    if not main_content or len(html) * html.count("<") <= _MAXIMUM_AREA:
-        return str(extract_plain_text(html, main_content=main_content))
-    tree = HTMLTree.parse(html)
-    depth = max(_MAXIMUM_AREA // len(html), _HARMLESS_DEPTH)
-    too_deep = tree.document is not None and tree.document.query_selector(_NESTING * depth) is not None
-    return str(extract_plain_text(tree, main_content=not too_deep))
-
-
-def _attribute_pairs(html: str) -> int:
-    """An upper bound of how many pairs of attributes the parser compares."""
-    pairs = 0
-    for tag in _TAG.finditer(html):
-        if tag.end() - tag.start() > _LONG_TAG:
-            pairs += len(_SEPARATOR.split(_QUOTED.sub(" ", tag[0]))) ** 2
-    return pairs

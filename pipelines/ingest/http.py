@@ -1,20 +1,20 @@
-"""The HTTP response in a WARC record: head, transfer and content coding; tolerant of what servers and crawlers write.
+"""The HTTP response in a WARC record: head and transfer coding; tolerant of what servers and crawlers write.
 
-Sources: RFC 9112 (HTTP/1.1 messages, chunked coding), RFC 9110 section 8.4 (content codings).
+Sources: RFC 9112 (HTTP/1.1 messages, chunked coding), RFC 9110 (status codes, content codings).
 """
 
 from __future__ import annotations
 
 import re
-import zlib
 from typing import NamedTuple
 
-import brotli  # type: ignore[import-untyped]
-import zstandard
+from pipelines.ingest.codings import BombError, CodingError, undo
 
-_HEAD_END = re.compile(rb"\r?\n[ \t]*\r?\n")
-_STATUS = re.compile(r"\s*HTTP/?[\d.]*\s+(\d{3})(?!\d)", re.IGNORECASE)
-_CHUNK_SIZE = re.compile(rb"[ \t]*([0-9A-Fa-f]{1,8})[ \t]*(?:;[^\r\n]*)?\r?\n")
+__all__ = ["BombError", "CodingError", "Response", "dechunk", "decode_body", "looks_binary", "parse_response"]
+
+_HEAD_END = re.compile(rb"\r*\n[ \t]*\r*\n")
+_STATUS = re.compile(r"\s*HTTPX?(?:/ *[\d.]*)?[ \t]+(\d{3})(?!\d)", re.IGNORECASE)
+_CHUNK_SIZE = re.compile(rb"[ \t]*(?:0x)?([0-9A-Fa-f]{1,32})[ \t]*(?:;[^\r\n]*)?\r*\n")
 _IDENTITY = {
     "",
     "identity",
@@ -26,10 +26,14 @@ _IDENTITY = {
     "utf8",
     "iso-8859-1",
     "text",
+    "text/html",
     "chunked",
     "plain",
 }
-_STEP = 1 << 16
+_MAXIMUM_HEAD = 1 << 20  # bytes; a body without a head in front of it would be searched to its end
+_MAXIMUM_HEADERS = 10_000
+_MAXIMUM_HEADS = 8  # 1xx responses and a proxy's "Connection established" before the response itself
+_MAXIMUM_CODINGS = 8
 
 
 class Response(NamedTuple):
@@ -40,54 +44,91 @@ class Response(NamedTuple):
     body: bytes
 
 
-class CodingError(ValueError):
-    """A content coding cannot be undone."""
-
-
-class BombError(ValueError):
-    """The body grows over the cap when it is decoded."""
-
-
 def parse_response(message: bytes) -> Response:
-    """Parses a response with its body still encoded. Raises ``ValueError`` where there is no status line."""
-    end = _HEAD_END.search(message)
-    head, body = (message[: end.start()], message[end.end() :]) if end else (message, b"")
+    """Parses a response with its body still encoded. Raises ``ValueError`` where there is no status line.
+
+    Interim responses (1xx), and a proxy's answer to CONNECT, are passed over where another response follows.
+    """
+    response = _parse_head(message)
+    for _ in range(_MAXIMUM_HEADS):
+        follows = response.body[:5].upper() == b"HTTP/"
+        interim = response.status < 200 or (response.status == 200 and not _describes_content(response.headers))
+        if not (follows and interim):
+            break
+        response = _parse_head(response.body)
+    return response
+
+
+def _describes_content(headers: dict[str, str]) -> bool:
+    return any(name in headers for name in ("content-type", "content-length", "transfer-encoding", "content-encoding"))
+
+
+def _parse_head(message: bytes) -> Response:
+    end = _HEAD_END.search(message, 0, _MAXIMUM_HEAD)
+    if end:
+        head, body = message[: end.start()], message[end.end() :]
+    elif len(message) <= _MAXIMUM_HEAD:
+        head, body = message, b""
+    else:
+        head = message[: message.find(b"\n", 0, _MAXIMUM_HEAD)]
+        raise ValueError(f"the HTTP head does not end within {_MAXIMUM_HEAD} bytes; it starts {head[:40]!r}")
     lines = head.decode("utf-8", "replace").split("\n")
     status = _STATUS.match(lines[0])
     if not status:
         raise ValueError(f"no HTTP status line, but {message[:40]!r}")
-    headers: dict[str, str] = {}
-    name = ""
-    for line in lines[1:]:
-        if line[:1] in (" ", "\t") and name:
-            headers[name] += " " + line.strip()
+    return Response(int(status[1]), _parse_headers(lines[1:]), body)
+
+
+def _parse_headers(lines: list[str]) -> dict[str, str]:
+    values: dict[str, list[str]] = {}
+    current: list[str] | None = None
+    for line in lines[:_MAXIMUM_HEADERS]:
+        if line[:1] in (" ", "\t"):
+            if current:
+                current[-1] += " " + line.strip(" \t\r\0")
             continue
         name, colon, value = line.partition(":")
-        name = name.strip().lower()
-        if not colon:
-            name = ""
-        elif name in headers:
-            headers[name] += ", " + value.strip()
-        else:
-            headers[name] = value.strip()
-    return Response(int(status[1]), headers, body)
+        name = name.strip().strip("\0").lower()
+        current = values.setdefault(name, []) if colon and name else None
+        if current is not None:
+            current.append(value.strip(" \t\r\0"))
+    return {name: ", ".join(several) for name, several in values.items()}
 
 
 def decode_body(response: Response, cap: int, truncated: bool = False) -> bytes:
     """The body with transfer and content coding undone, or as it is where the crawler has undone them already.
 
     ``cap`` is in bytes. ``truncated``: the crawler says that it cut the body off, so that what can be decoded is all
-    there is. Raises :class:`CodingError` or :class:`BombError`.
+    there is. A gzip or zstd body whose coding no header names is decoded too. Raises :class:`CodingError`, whose text
+    says which coding and where, or :class:`BombError`.
     """
     body = response.body
-    if "chunked" in response.headers.get("transfer-encoding", "").lower():
+    transfer = _codings(response.headers.get("transfer-encoding", ""))
+    if any(coding.partition(";")[0].strip() == "chunked" for coding in transfer):
         body = dechunk(body)
-    codings = [c.strip().lower() for c in response.headers.get("content-encoding", "").split(",")]
-    for coding in reversed(codings[:8]):
-        if coding not in _IDENTITY and body:
-            body = _undo(coding, body, cap, truncated)
+    content = _codings(response.headers.get("content-encoding", ""))
+    codings = [coding for coding in (*content, *transfer) if coding not in _IDENTITY]
+    if len(codings) > _MAXIMUM_CODINGS:
+        raise CodingError(f"{len(codings)} codings on top of each other, more than {_MAXIMUM_CODINGS}")
+    for coding in reversed(codings):
+        if body:
+            body = undo(coding, body, cap, truncated)
+    if not codings:
+        body = _undo_undeclared(body, cap, truncated)
     if len(body) > cap:
         raise BombError(f"the decoded body has {len(body)} bytes")
+    return body
+
+
+def _codings(header: str) -> list[str]:
+    return [coding.strip().strip("\"'").lower() for coding in header.split(",")]
+
+
+def _undo_undeclared(body: bytes, cap: int, truncated: bool) -> bytes:
+    # No page starts with these bytes.
+    for magic, coding in ((b"\x1f\x8b\x08", "gzip"), (b"\x28\xb5\x2f\xfd", "zstd")):
+        if body.startswith(magic):
+            return undo(coding, body, cap, truncated)
     return body
 
 
@@ -101,43 +142,31 @@ def dechunk(body: bytes) -> bytes:
     while size := _CHUNK_SIZE.match(body, position):
         length = int(size[1], 16)
         if length == 0:
-            return b"".join(parts)
+            # A page may start with a line "0"; then what follows is no trailer.
+            return b"".join(parts) if parts or _is_trailer(body[size.end() :]) else body
         data = body[size.end() : size.end() + length]
-        position = size.end() + len(data)
-        after = body[position : position + 2]
+        end = size.end() + len(data)
+        after = body[end : end + 2]
         if not parts and (len(data) < length or (after and after[:1] not in b"\r\n")):
             return body
         parts.append(data)
         if after and after[:1] not in b"\r\n":
-            raise CodingError(f"chunk {len(parts)} does not end where it should")
-        position += 2 if after == b"\r\n" else min(1, len(after))
+            raise CodingError(f"chunked: chunk {len(parts)} of {length} bytes does not end at byte {end} of the body")
+        position = end + (2 if after == b"\r\n" else min(1, len(after)))
     if not parts:
         return body
-    if body[position:].strip(b"\r\n"):
-        raise CodingError(f"no chunk size after chunk {len(parts)}")
+    # An empty rest: the last chunk is missing, which is how many servers close.
+    rest = body[position:].lstrip(b"\r\n")
+    if rest and not re.fullmatch(rb"[ \t]*[0-9A-Fa-f]{0,32}[ \t]*\r*", rest):
+        raise CodingError(
+            f"chunked: no chunk size after chunk {len(parts)}, at byte {position} of the body, but {rest[:20]!r}"
+        )
     return b"".join(parts)
 
 
-def _undo(coding: str, body: bytes, cap: int, truncated: bool) -> bytes:
-    if coding in ("gzip", "x-gzip"):
-        if not body.startswith(b"\x1f\x8b"):
-            return _already_decoded(coding, body)
-        return _inflate(body, 31, cap, truncated)
-    if coding == "deflate":
-        return _deflate(body, cap, truncated)
-    if coding == "br":
-        return _brotli(body, cap, truncated)
-    if coding == "zstd":
-        if not body.startswith(b"\x28\xb5\x2f\xfd"):
-            return _already_decoded(coding, body)
-        return _zstd(body, cap, truncated)
-    return _already_decoded(coding, body)
-
-
-def _already_decoded(coding: str, body: bytes) -> bytes:
-    if looks_binary(body):
-        raise CodingError(f"content coding {coding!r} cannot be undone")
-    return body
+def _is_trailer(rest: bytes) -> bool:
+    lines = rest.replace(b"\r", b"").strip(b"\n\0").split(b"\n")
+    return lines == [b""] or all(re.match(rb"[\w-]+:", line) for line in lines)
 
 
 def looks_binary(body: bytes) -> bool:
@@ -145,80 +174,3 @@ def looks_binary(body: bytes) -> bool:
     if body.startswith((b"\xff\xfe", b"\xfe\xff")):
         return False
     return bool(re.search(rb"[\x00-\x08\x0b\x0e-\x1a\x1c-\x1f]", body[:1445]))
-
-
-def _inflate(body: bytes, window: int, cap: int, truncated: bool) -> bytes:
-    parts: list[bytes] = []
-    size = 0
-    while body:
-        decoder = zlib.decompressobj(window)
-        try:
-            while body and not decoder.eof:
-                data = decoder.decompress(body, cap - size + 1)
-                parts.append(data)
-                size += len(data)
-                if size > cap:
-                    raise BombError(f"the decoded body has more than {cap} bytes")
-                body = decoder.unconsumed_tail
-        except zlib.error as error:
-            if truncated and size:
-                break
-            raise CodingError(str(error)) from error
-        if not decoder.eof:
-            if truncated and size:
-                break
-            raise CodingError("the compressed body ends early")
-        # Members may follow one another; padding and other bytes after the last one are no part of the content.
-        body = decoder.unused_data if decoder.unused_data.startswith(b"\x1f\x8b") else b""
-    return b"".join(parts)
-
-
-def _deflate(body: bytes, cap: int, truncated: bool) -> bytes:
-    # "deflate" is the zlib format; some servers send raw deflate data (RFC 9110, section 8.4.1.2).
-    for window in (15, -15):
-        try:
-            return _inflate(body, window, cap, truncated)
-        except CodingError:
-            continue
-    return _already_decoded("deflate", body)
-
-
-def _brotli(body: bytes, cap: int, truncated: bool) -> bytes:
-    decoder = brotli.Decompressor()
-    decoded = bytearray()
-    try:
-        decoded += decoder.process(body, output_buffer_limit=_STEP)
-        while not decoder.is_finished() and not decoder.can_accept_more_data() and len(decoded) <= cap:
-            decoded += decoder.process(b"", output_buffer_limit=_STEP)
-    except brotli.error:
-        if truncated and decoded:
-            return bytes(decoded)
-        return _already_decoded("br", body)
-    if len(decoded) > cap:
-        raise BombError(f"the decoded body has more than {cap} bytes")
-    if not decoder.is_finished() and not truncated:
-        return _already_decoded("br", body)
-    return bytes(decoded)
-
-
-def _zstd(body: bytes, cap: int, truncated: bool) -> bytes:
-    decoded = bytearray()
-    complete = False
-    try:
-        while body.startswith(b"\x28\xb5\x2f\xfd"):
-            decoder = zstandard.ZstdDecompressor().decompressobj()
-            # Small slices: the output of a call has no limit, and one byte can stand for 32 KiB.
-            for at in range(0, len(body), 1024):
-                decoded += decoder.decompress(body[at : at + 1024])
-                if len(decoded) > cap:
-                    raise BombError(f"the decoded body has more than {cap} bytes")
-                if decoder.eof:
-                    break
-            complete = decoder.eof
-            body = decoder.unused_data + body[at + 1024 :] if complete else b""
-    except zstandard.ZstdError as error:
-        if not (truncated and decoded):
-            raise CodingError(str(error)) from error
-    if not complete and not truncated:
-        raise CodingError("the compressed body ends early")
-    return bytes(decoded)

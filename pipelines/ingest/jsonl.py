@@ -1,9 +1,13 @@
-"""JSON Lines, plain or compressed → documents. ``record_offset`` is the line's byte offset in the decoded text."""
+"""JSON Lines, plain or compressed → documents. ``record_offset`` is the line's byte offset in the decoded text.
+
+A key may lie in objects: ``content.body`` is the key ``body`` of the object under ``content``. A key that is itself
+``content.body`` comes first.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from typing import Any, NamedTuple
 
 from pipelines.ingest.batches import BatchBuilder, Ingested, without_surrogates
@@ -14,6 +18,7 @@ from pipelines.records import Evidence, Reason
 
 _BLANK = b" \t\r\n"
 _BOM = b"\xef\xbb\xbf"
+_ABSENT = object()
 
 
 class _Line(NamedTuple):
@@ -28,9 +33,24 @@ def starts_line(data: bytes) -> bool:
     return data.removeprefix(_BOM).lstrip(_BLANK)[:1] == b"{"
 
 
-def read_jsonl(pieces: Iterator[Piece | Fault], options: Ingest, batch: BatchBuilder) -> Iterator[Ingested]:
-    """Adds each line's document or reject to ``batch``, and yields the batch whenever it is full."""
-    for line in _lines(pieces, options.maximum_record_bytes):
+def read_jsonl(
+    pieces: Iterator[Piece | Fault],
+    options: Ingest,
+    batch: BatchBuilder,
+    begin: int = 0,
+    end: int | None = None,
+) -> Generator[Ingested, None, int | None]:
+    """Adds each line's document or reject to ``batch``, and yields the batch whenever it is full.
+
+    Only the lines that begin at byte ``begin`` of the decoded text or later, and before ``end`` (None: its end), are
+    read, each to its own end. Where ``begin`` is not 0, ``pieces`` start at byte ``begin - 1``, since only the byte
+    before tells whether a line begins there.
+    """
+    for line in _lines(pieces, options.maximum_record_bytes, begin):
+        if end is not None and line.offset >= end:
+            if line.fault is None and line.length <= options.maximum_record_bytes and not line.data.strip(_BLANK):
+                continue
+            return line.offset
         if line.fault is not None:
             fault = line.fault
             reason = Reason.TRUNCATED if fault.truncated else Reason.DAMAGED
@@ -42,11 +62,13 @@ def read_jsonl(pieces: Iterator[Piece | Fault], options: Ingest, batch: BatchBui
             _add_line(line, options, batch)
         if batch.full:
             yield batch.take()
+    return None
 
 
-def _lines(pieces: Iterable[Piece | Fault], cap: int) -> Iterator[_Line]:
+def _lines(pieces: Iterable[Piece | Fault], cap: int, first: int) -> Iterator[_Line]:
     """Lines of any length in bounded memory. A fault ends the line that it is in, whose start is lost with it."""
-    offset = 0  # of `held` in the decoded text
+    offset = max(first - 1, 0)  # of `held` in the decoded text
+    passing = first > 0  # over the rest of a line that begins before
     held: list[bytes] = []
     length = 0
     for piece in pieces:
@@ -54,21 +76,26 @@ def _lines(pieces: Iterable[Piece | Fault], cap: int) -> Iterator[_Line]:
             yield _Line(offset, b"", length, piece)
             # Damage that holds no decoded byte still needs an offset of its own.
             offset += max(length, 1)
-            held, length = [], 0
+            held, length, passing = [], 0, False
             continue
         begin = 0
         while (end := piece.data.find(b"\n", begin)) >= 0:
-            if length <= cap:
+            if length <= cap and not passing:
                 held.append(piece.data[begin:end])
             length += end - begin
-            yield _Line(offset, b"".join(held) if length <= cap else b"", length)
+            if not passing:
+                yield _Line(offset, b"".join(held) if length <= cap else b"", length)
             offset += length + 1
-            held, length = [], 0
+            held, length, passing = [], 0, False
             begin = end + 1
+        if passing:
+            # Nothing of it is held, however long it is.
+            offset += len(piece.data) - begin
+            continue
         if length <= cap:
             held.append(piece.data[begin:])
         length += len(piece.data) - begin
-    if length:
+    if length and not passing:
         yield _Line(offset, b"".join(held) if length <= cap else b"", length)
 
 
@@ -78,6 +105,8 @@ def _add_line(line: _Line, options: Ingest, batch: BatchBuilder) -> None:
     try:
         # Bytes that are no UTF-8 become U+FFFD, as in pages: one bad byte is no reason to lose a document.
         value: Any = json.loads(data.decode("utf-8", "replace"))
+    except json.JSONDecodeError as error:
+        broken = f"{error.msg} at character {error.pos} of the line"
     except (ValueError, RecursionError) as error:
         broken = str(error) or type(error).__name__
     if broken or not isinstance(value, dict):
@@ -87,12 +116,14 @@ def _add_line(line: _Line, options: Ingest, batch: BatchBuilder) -> None:
     url = _first(value, columns.url)
     url = without_surrogates(url) if isinstance(url, str) and url else None
     text = _first(value, columns.text)
+    if isinstance(text, list) and all(isinstance(item, str) or item is None for item in text):
+        text = joined([item for item in text if item is not None])
     if not isinstance(text, str):
         keys = ", ".join(map(str, list(value)[:20]))
         detail = (
             f"no text under {', '.join(columns.text)}; the keys are: {keys}"
             if text is None
-            else "the text is no string"
+            else f"the text is a {type(text).__name__}, not a string"
         )
         batch.reject(line.offset, url, Reason.NO_TEXT if text is None else Reason.BAD_RECORD, detail)
         return
@@ -100,7 +131,30 @@ def _add_line(line: _Line, options: Ingest, batch: BatchBuilder) -> None:
 
 
 def _first(value: dict[str, Any], names: tuple[str, ...]) -> Any:
-    return next((value[name] for name in names if name in value), None)
+    for name in names:
+        if name in value:
+            return value[name]
+        if "." in name and (found := _at_path(value, name)) is not _ABSENT:
+            return found
+    return None
+
+
+def _at_path(value: Any, name: str) -> Any:
+    if not isinstance(value, dict):
+        return _ABSENT
+    if name in value:
+        return value[name]
+    dot = name.find(".")
+    while dot >= 0:
+        if name[:dot] in value and (found := _at_path(value[name[:dot]], name[dot + 1 :])) is not _ABSENT:
+            return found
+        dot = name.find(".", dot + 1)
+    return _ABSENT
+
+
+def joined(paragraphs: list[str]) -> str | None:
+    """The text of a column or key that holds a list of paragraphs: one a line; None where there is none."""
+    return "\n".join(paragraphs) if paragraphs else None
 
 
 def add_text(offset: int, url: str | None, written: object, text: str, options: Ingest, batch: BatchBuilder) -> None:

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
 from resiliparse.parse.html import HTMLParserException
 
 from pipelines.ingest.batches import BatchBuilder
-from pipelines.ingest.html import HostilePageError, decode_text, extract_text
+from pipelines.ingest.extraction import extract_defused
+from pipelines.ingest.grammar import target_uri
+from pipelines.ingest.hostile import HostilePageError, defuse
+from pipelines.ingest.html import decode_text
 from pipelines.ingest.http import BombError, CodingError, decode_body, looks_binary, parse_response
 from pipelines.ingest.options import Ingest
 from pipelines.ingest.timestamps import parse_time
-from pipelines.ingest.warc import Record, target_uri
+from pipelines.ingest.warc import Record
 from pipelines.records import Evidence, Reason
 
 # Called with the HTML of a page and its HTTP headers (names in lower case); what it finds becomes evidence.
@@ -57,8 +60,14 @@ class _Page(NamedTuple):
     headers: Mapping[str, str]
 
 
-def add_record(record: Record, options: Ingest, inspect_page: InspectPage | None, batch: BatchBuilder) -> None:
-    """Adds the document of a record, or the reason why it gives none."""
+def add_record(
+    record: Record,
+    options: Ingest,
+    inspect_page: InspectPage | None,
+    batch: BatchBuilder,
+    found: Sequence[Evidence] = (),
+) -> None:
+    """Adds the document of a record, with what was ``found`` out already, or the reason why it gives none."""
     url = target_uri(record.headers)
     evidence: list[Evidence] = []
     try:
@@ -70,8 +79,9 @@ def add_record(record: Record, options: Ingest, inspect_page: InspectPage | None
             payload = page.body
             text, evidence = _read_page(page, options, inspect_page)
     except _RefusedError as refusal:
-        batch.reject(record.offset, url, refusal.reason, refusal.detail)
+        batch.reject(record.offset, url, refusal.reason, refusal.detail, record.length)
         return
+    evidence = [*found, *evidence]
     written = record.headers.get("warc-date")
     captured_at = parse_time(written)
     if written and captured_at is None:
@@ -96,7 +106,7 @@ def _long_enough(text: str, options: Ingest) -> str:
 def _page_of(record: Record, url: str | None, options: Ingest) -> _Page:
     kind = record.headers.get("warc-type", "").lower()
     content_type = record.headers.get("content-type", "")
-    if kind == "response" and record.block[:5].upper() == b"HTTP/":
+    if kind == "response" and record.block[:6].upper().startswith((b"HTTP/", b"HTTPX/")):
         return _page_of_response(record, options)
     if kind == "response" and content_type.lower().startswith("application/http"):
         raise _RefusedError(Reason.BAD_RECORD, f"no HTTP status line, but {record.block[:40]!r}")
@@ -170,9 +180,11 @@ def _read_page(page: _Page, options: Ingest, inspect_page: InspectPage | None) -
     text = source
     if is_html:
         try:
-            text = extract_text(source, options.main_content)
+            # What inspects the page parses it as well.
+            source = defuse(source)
+            text = extract_defused(source, options.extraction)
         except HostilePageError as error:
             raise _RefusedError(Reason.TOO_LARGE, str(error)) from error
-        except HTMLParserException as error:
+        except (HTMLParserException, ValueError) as error:
             raise _RefusedError(Reason.BAD_RECORD, f"the HTML cannot be parsed: {error}") from error
     return _long_enough(text, options), inspect_page(source, page.headers) if inspect_page else []

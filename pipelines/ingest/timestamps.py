@@ -13,7 +13,8 @@ from email.utils import parsedate_to_datetime
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _REDUCED = re.compile(r"(\d{4})(?:-(\d{2}))?\Z")
-_COMPACT = re.compile(r"(\d{4})(\d{2})(\d{2})(\d{2})(\d{2})(\d{2})\Z")
+_COMPACT = re.compile(r"(\d{4})(\d{2})(\d{2})(\d{2})(\d{2})(\d{2})(\d{3})?\Z")  # with or without milliseconds
+_SLASHES = re.compile(r"(\d{4})/(\d{2})/(\d{2})(?!\d)")
 _NUMBER = re.compile(r"-?\d{9,19}(?:\.\d+)?\Z")
 
 # Each unit covers 1970 to 5138 in its own range: 1e11 seconds, then a factor of 1,000 for each finer unit.
@@ -21,7 +22,7 @@ _SECONDS_LIMIT = 10**11
 
 
 def parse_time(value: object) -> datetime | None:
-    """A capture time from a string (ISO 8601, 14 digits, RFC 9110 date, epoch), a number or a ``date``; else ``None``.
+    """A capture time from a string (ISO 8601, 14 or 17 digits, HTTP date, epoch), number or ``date``; else ``None``.
 
     A time without a zone is UTC. Fractions below a microsecond are cut off. The unit of a number (s, ms, us, ns) is
     guessed by its magnitude.
@@ -45,6 +46,7 @@ def _as_utc(when: datetime) -> datetime:
 
 
 def _from_string(text: str) -> datetime | None:
+    text = _SLASHES.sub(r"\1-\2-\3", text, count=1) if text[4:5] == "/" else text
     if text[4:5] == "-" and len(text) > 9:
         try:
             return _as_utc(datetime.fromisoformat(text))
@@ -53,7 +55,8 @@ def _from_string(text: str) -> datetime | None:
     if reduced := _REDUCED.match(text):
         return datetime(int(reduced[1]), int(reduced[2] or 1), 1, tzinfo=UTC)
     if compact := _COMPACT.match(text):
-        return datetime(*(int(part) for part in compact.groups()), tzinfo=UTC)  # type: ignore[misc,arg-type]
+        year, month, day, hour, minute, second, milli = (int(part or 0) for part in compact.groups())
+        return datetime(year, month, day, hour, minute, second, milli * 1000, tzinfo=UTC)
     if _NUMBER.match(text):
         return _from_number(float(text) if "." in text else int(text))
     try:

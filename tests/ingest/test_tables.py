@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import random
 from datetime import UTC, date, datetime
+from decimal import Decimal
 from io import BytesIO
 
 import pyarrow as pa
@@ -11,8 +13,12 @@ import pyarrow.parquet as pq
 import pytest
 import zstandard
 
+from pipelines.ingest.batches import BatchBuilder
+from pipelines.ingest.jsonl import read_jsonl
 from pipelines.ingest.options import Columns, Ingest
+from pipelines.ingest.parquet import read_parquet
 from pipelines.ingest.reader import read_shard
+from pipelines.ingest.streams import Piece
 from pipelines.records import DOCUMENTS, REJECTS
 from tests.ingest.building import Pipe, gz, prose, read, record
 
@@ -229,10 +235,6 @@ def test_batches_have_the_schemas_and_about_the_size_asked_for():
         (parquet(pa.table({"text": pa.array([], pa.string())})), "x.parquet", "empty_shard"),
         (b"hello", "x.txt", "unsupported"),
         (gz(b"hello"), "x.warc.gz", "unsupported"),
-        (b"PK\x03\x04rest", "x.wacz", "unsupported"),
-        (b"\x04\x22\x4d\x18rest", "x.warc.lz4", "unsupported"),
-        (b"filedesc://a.arc 0.0.0.0 2008 text/plain 76\n", "x.arc", "unsupported"),
-        (gz(b"filedesc://a.arc 0.0.0.0 2008 text/plain 76\n"), "x.arc.gz", "unsupported"),
         (b'[{"text": "a"}]', "x.json", "unsupported"),
         (b"hello", "x.warc", "damaged"),
         (b"PAR1", "x.parquet", "damaged"),
@@ -255,10 +257,171 @@ def test_options_refuse_what_they_do_not_know():
     assert Columns(text="body").text == ("body",)
     for bad in (
         {"formatt": "warc"},
-        {"format": "arc"},
+        {"format": "zip"},
         {"columns": {"txt": "a"}},
         {"minimum_characters": 0},
         {"columns": {"text": []}},
     ):
         with pytest.raises(ValueError, match="validation error"):
             Ingest.model_validate(bad)
+
+
+def test_columns_and_keys_in_structs():
+    rows = [
+        {"content": {"body": "one", "meta": {"a.b": "http://a.example/"}}, "t": {"at": "2020-01-31T12:00:05Z"}},
+        {"content": {"body": None, "meta": None}, "t": None},
+        {"content": None, "t": {"at": None}},
+    ]
+    columns = Columns(text=["no.such", "content.body"], url="content.meta.a.b", captured_at="t.at")
+    for shard in (parquet(pa.Table.from_pylist(rows)), jsonl(*rows)):
+        found = read(shard, columns=columns)
+        (document,) = found.documents
+        assert (document["text"], document["url"], document["captured_at"]) == ("one", "http://a.example/", WHEN)
+        assert found.reasons == {"no_text": 2}
+    literal = [{"content": {"body": "in the struct"}, "content.body": "of its own"}]
+    for shard in (parquet(pa.Table.from_pylist(literal)), jsonl(*literal)):
+        assert [row["text"] for row in read(shard, columns=columns).documents] == ["of its own"]
+    whole = read(parquet(pa.Table.from_pylist(rows)), columns=Columns(text="content"))
+    assert whole.reasons == {"missing_column": 3}
+    assert "content.body" in whole.rejects[0]["detail"]
+
+
+def test_a_list_of_paragraphs_is_a_text_of_lines():
+    rows = [{"text": ["one", None, "two"]}, {"text": []}, {"text": None}]
+    for shard in (parquet(pa.Table.from_pylist(rows)), jsonl(*rows)):
+        found = read(shard)
+        assert [row["text"] for row in found.documents] == ["one\ntwo"]
+        assert found.reasons == {"no_text": 2}
+    nested = parquet(pa.Table.from_pylist([{"text": [{"a": "b"}]}]))
+    assert read(nested).reasons == {"missing_column": 1}
+
+
+@pytest.mark.parametrize(
+    ("column", "wanted"),
+    [
+        (pa.array([-1, None], pa.timestamp("ns")), "1969-12-31T23:59:59.999999"),
+        (pa.array([-1], pa.timestamp("ms", "Asia/Tokyo")), "1969-12-31T23:59:59.999000"),
+        (pa.array([253_402_300_799], pa.timestamp("s")), "9999-12-31T23:59:59"),
+        (pa.array([253_402_300_800], pa.timestamp("s")), None),
+        (pa.array([2**50, 0], pa.timestamp("s")), None),
+        (pa.array([-(2**62)], pa.timestamp("ms")), None),
+        (pa.array([-1], pa.date32()), "1969-12-31T00:00:00"),
+        (pa.array([2**31 - 1], pa.int32()).cast(pa.date32()), None),
+        (pa.array([86_400_000], pa.int64()).cast(pa.date64()), "1970-01-02T00:00:00"),
+        (pa.array([Decimal("1580472005.500")], pa.decimal128(20, 3)), "2020-01-31T12:00:05.500000"),
+        (pa.array([Decimal("1580472005000000000")], pa.decimal256(40, 0)), "2020-01-31T12:00:05"),
+        (pa.array([b"2020-01-31T12:00:05Z"]), "2020-01-31T12:00:05"),
+        (pa.array(["20200131120005123"]), "2020-01-31T12:00:05.123000"),
+        (pa.array(["2020/01/31 12:00:05"]), "2020-01-31T12:00:05"),
+        (pa.array(["2020-01-31T12:00:05.123456789+00:00"]), "2020-01-31T12:00:05.123456"),
+        (pa.array([True]), None),
+        (pa.array([5], pa.duration("s")), None),
+    ],
+    ids=str,
+)
+def test_odd_times(column, wanted):
+    found = read(parquet(pa.table({"text": ["a"] * len(column), "date": column})))
+    assert found.rejects == []
+    when = found.documents[0]["captured_at"]
+    assert (when and when.replace(tzinfo=None).isoformat()) == wanted
+    assert bool(found.documents[0]["evidence"]) == (wanted is None)
+
+
+def test_int96_and_view_columns():
+    table = pa.table({"text": pa.array(["one"]).cast(pa.string_view()), "date": pa.array([WHEN], pa.timestamp("us"))})
+    found = read(parquet(table, use_deprecated_int96_timestamps=True))
+    assert [(row["text"], row["captured_at"]) for row in found.documents] == [("one", WHEN)]
+
+
+def test_lines_with_odd_json():
+    lines = [
+        b'\xef\xbb\xbf{"text": "first"}\r',
+        b'{"text": "a", "text": "last key wins", "x": NaN, "y": -Infinity}',
+        b'{"text": "a"}{"text": "b"}',
+        b'[{"text": "a"}]',
+        bytes(20),
+        b'{"text": "a", "n": ' + b"9" * 5000 + b"}",
+        b'{"text": "big", "timestamp": ' + b"9" * 400 + b"}",
+        b'{"text": "bad",}',
+    ]
+    found = read(b"\n".join(lines), "x.jsonl")
+    assert [row["text"] for row in found.documents] == ["first", "last key wins", "big"]
+    details = [row["detail"] for row in found.rejects]
+    assert found.reasons == {"bad_record": 5}
+    assert details[0] == "Extra data at character 13 of the line"
+    assert details[1] == "a list, not an object"
+    assert details[2] == "Expecting value at character 0 of the line"
+
+
+def rows_of(batch, batches):
+    parts = [*batches, batch.take()]
+    return [pa.Table.from_batches([part[side] for part in parts]).combine_chunks() for side in (0, 1)]
+
+
+def spans(draw, size, step):
+    places = sorted({0, *(draw.randrange(size) for _ in range(size // step))})
+    return list(zip(places, [*places[1:], None], strict=True))
+
+
+@pytest.mark.parametrize("step", [1, 7, 100, 5000])
+def test_ranges_of_json_lines_give_what_the_whole_gives(step):
+    draw = random.Random(step)
+    lines = [json.dumps({"text": prose(n, draw.randrange(1, 9))}) for n in range(60)]
+    data = ("\n".join([*lines[:20], "", "  ", "{bad", *lines[20:], '{"text": "no line feed at the end"}'])).encode()
+
+    def part(begin, end, batch):
+        start = max(begin - 1, 0)
+        sliced = [data[at : at + 50] for at in range(start, len(data), 50)]
+        pieces = (
+            Piece(piece, start + 50 * n, start + 50 * n + len(piece), True, True) for n, piece in enumerate(sliced)
+        )
+        return list(read_jsonl(pieces, Ingest(), batch, begin, end))
+
+    whole = BatchBuilder("x", 1 << 20)
+    batches = part(0, None, whole)
+    wanted = rows_of(whole, batches)
+    bounds = [(at, at + 1) for at in range(len(data))] if step == 1 else spans(draw, len(data), step)
+    ranged = BatchBuilder("x", 1 << 20)
+    batches = [full for begin, end in bounds for full in part(begin, end, ranged)]
+    assert rows_of(ranged, batches) == wanted
+    assert wanted[0].num_rows == 61
+
+
+@pytest.mark.parametrize("step", [1, 50, 1000, 20_000])
+def test_ranges_of_parquet_give_what_the_whole_gives(step):
+    draw = random.Random(step)
+    table = pa.table({"x": range(300), "text": [prose(n, 30) for n in range(300)]})
+    for options in ({}, {"use_dictionary": False, "compression": "zstd"}):
+        data = parquet(table, row_group_size=40, **options)
+        whole = BatchBuilder("x", 5000)
+        wanted = rows_of(whole, list(read_parquet(BytesIO(data), Ingest(), whole)))
+        if step == 1:
+            metadata = pq.ParquetFile(BytesIO(data)).metadata
+            first = [metadata.row_group(n).column(0) for n in range(metadata.num_row_groups)]
+            starts = {c.dictionary_page_offset or c.data_page_offset for c in first}
+            places = sorted({0, *(start + by for start in starts for by in (-1, 0, 1))})
+            bounds = list(zip(places, [*places[1:], None], strict=True))
+        else:
+            bounds = spans(draw, len(data), step)
+        ranged = BatchBuilder("x", 5000)
+        batches = [f for begin, end in bounds for f in read_parquet(BytesIO(data), Ingest(), ranged, begin, end)]
+        assert rows_of(ranged, batches) == wanted
+        assert wanted[0].num_rows == 300
+
+
+def test_what_concerns_the_whole_parquet_file_is_told_once():
+    missing = parquet(pa.table({"title": ["a"] * 10}))
+    cut = parquet(pa.table({"text": ["a"] * 10}))[:-9]
+    for data, rejects in ((missing, 10), (cut, 1)):
+        batch = BatchBuilder("x", 1 << 20)
+        for begin, end in ((0, 5), (5, 50), (50, None)):
+            list(read_parquet(BytesIO(data), Ingest(), batch, begin, end))
+        assert batch.take().rejects.num_rows == rejects
+
+
+def test_an_encrypted_parquet_file_is_unsupported():
+    data = parquet(pa.table({"text": ["a"]}))
+    batch = BatchBuilder("x", 1 << 20)
+    list(read_parquet(BytesIO(data[:-4] + b"PARE"), Ingest(), batch))
+    (row,) = batch.take().rejects.to_pylist()
+    assert (row["reason"], "encrypted" in row["detail"]) == ("unsupported", True)
