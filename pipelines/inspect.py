@@ -1,7 +1,8 @@
 """Shards to staged documents with evidence: the first of the three pipelines.
 
-Each shard is read once, by one worker, in batches of a few MB, and ends as a set of Parquet files with a marker that is
-written last. A shard whose marker carries the digest of (shard, job, code) is not read again.
+Each part of a shard is read by one worker, in batches of a few MB, and ends as a set of Parquet files with a marker
+that is written last. A part whose marker carries the digest of (shard, part, job, code) is not read again, unless the
+part before it shows that it began at the wrong place.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from detectors import load_detector
 from pipelines import files
 from pipelines.checks import Checks
 from pipelines.errors import naming
+from pipelines.ingest.account import Account, Part
 from pipelines.ingest.options import Ingest
 from pipelines.ingest.reader import read_shard
 from pipelines.ingest.shards import Shard
@@ -32,15 +34,16 @@ _SHARD_REASONS_KEPT = 5  # reasons for damage that the marker repeats, for the l
 
 
 class Task(NamedTuple):
-    """One shard to read, where its files go, and the digest that its marker will carry."""
+    """One part of a shard to read, where its files go, and the digest that its marker will carry."""
 
     shard: Shard
+    part: Part
     staged: Staged
     digest: str
 
 
 class Inspected(NamedTuple):
-    """What one shard held."""
+    """What one part of a shard held."""
 
     shard: str
     documents: int
@@ -49,7 +52,7 @@ class Inspected(NamedTuple):
 
 
 class InspectShards(beam.PTransform):  # type: ignore[misc]
-    """Reads the shards of the tasks and stages their documents; gives one :class:`Inspected` each."""
+    """Reads the parts that the tasks name and stages their documents; gives one :class:`Inspected` each."""
 
     def __init__(self, tasks: Sequence[Task], ingest: Ingest, inspect: Inspect, neardup: NearDup) -> None:
         super().__init__()
@@ -61,13 +64,13 @@ class InspectShards(beam.PTransform):  # type: ignore[misc]
         return (
             pipeline
             | "shards" >> beam.Create(self._tasks)
-            | "one shard, one worker" >> beam.Reshuffle()
+            | "one part, one worker" >> beam.Reshuffle()
             | "ingest and inspect" >> beam.ParDo(self._do)
         )
 
 
 class InspectShard(beam.DoFn):  # type: ignore[misc]
-    """One shard → its staged files."""
+    """One part of a shard → its staged files."""
 
     def __init__(self, ingest: Ingest, inspect: Inspect, neardup: NearDup) -> None:
         self._ingest = ingest
@@ -81,22 +84,23 @@ class InspectShard(beam.DoFn):  # type: ignore[misc]
         warm_up()
 
     def process(self, task: Task) -> Iterator[Inspected]:
-        """One shard."""
+        """One part."""
         with naming(task.shard.path):
             inspected = inspect_shard(task, self._ingest, self._checks, self._neardup.permutations)
         yield inspected
 
 
 def inspect_shard(task: Task, ingest: Ingest, checks: Checks, permutations: int) -> Inspected:
-    """Reads one shard and stages it; the marker appears last."""
+    """Reads one part of a shard and stages it; the marker appears last."""
     count = {"documents": 0, "rejects": 0, "text_bytes": 0}
     reasons: dict[str, list[str]] = {}
+    account = Account()
     with contextlib.ExitStack() as stack:
         stream = stack.enter_context(files.open_read(task.shard.path))
         documents = _writer(stack, task.staged.documents, STAGED)
         signatures = _writer(stack, task.staged.signatures, signatures_schema(permutations))
         rejects = _writer(stack, task.staged.rejects, REJECTS)
-        for part in read_shard(stream, task.shard.name, ingest, checks.page):
+        for part in read_shard(stream, task.shard.name, ingest, checks.page, task.part, account):
             if part.documents.num_rows:
                 staged, signed = checks.documents(part.documents)
                 documents.write_batch(staged)
@@ -107,7 +111,8 @@ def inspect_shard(task: Task, ingest: Ingest, checks: Checks, permutations: int)
                 rejects.write_batch(part.rejects)
                 count["rejects"] += part.rejects.num_rows
                 _note_damage(part.rejects, reasons)
-    files.write_json(task.staged.marker, {"digest": task.digest, "shard": task.shard.name, **count, "damage": reasons})
+    marker = {"digest": task.digest, "shard": task.shard.name, **count, "damage": reasons}
+    files.write_json(task.staged.marker, {**marker, "part": list(task.part), "account": vars(account)})
     return Inspected(task.shard.name, **count)
 
 
@@ -119,7 +124,7 @@ def _writer(stack: contextlib.ExitStack, path: str, schema: pa.Schema) -> Any:
 
 def _note_damage(rejects: pa.RecordBatch, reasons: dict[str, list[str]]) -> None:
     """Keeps what a person should hear about a shard; records of other kinds are the normal case."""
-    loud = {"damaged", "truncated", "unsupported", "empty_shard", "missing_column"}
+    loud = {"damaged", "truncated", "digest_mismatch", "unsupported", "empty_shard", "missing_column"}
     for row in rejects.to_pylist():
         if row["reason"] in loud:
             known = reasons.setdefault(row["reason"], [])

@@ -14,13 +14,13 @@ PLACES = (*DOCUMENT_PLACES, Place.DUPLICATES, Place.REJECTS)
 
 
 class Staged(NamedTuple):
-    """The files that `inspect` and `cluster` keep for one shard."""
+    """The files that `inspect` and `cluster` keep for one part of a shard."""
 
     documents: str
     signatures: str
     rejects: str
     clusters: str
-    marker: str  # written last by inspect: the shard is whole
+    marker: str  # written last by inspect: the part is whole
 
 
 class Layout(NamedTuple):
@@ -33,9 +33,9 @@ class Layout(NamedTuple):
         """The folder of everything that a finished run no longer needs."""
         return files.join(self.output, WORK)
 
-    def staged(self, shard: str) -> Staged:
-        """The files of one shard; the folder is a digest, since a shard's name may hold any character."""
-        key = hashlib.sha256(shard.encode("utf-8", "surrogateescape")).hexdigest()[:24]
+    def staged(self, shard: str, begin: int) -> Staged:
+        """The files of the part of a shard that begins at a byte; the folder is a digest, since names hold anything."""
+        key = hashlib.sha256(f"{begin}/{shard}".encode("utf-8", "surrogateescape")).hexdigest()[:24]
         staging, clusters = files.join(self.work, "staging", key), files.join(self.work, "clusters", key)
         return Staged(
             documents=files.join(staging, "documents.parquet"),

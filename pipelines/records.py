@@ -54,6 +54,7 @@ class Reason(StrEnum):
     TOO_LARGE = "too_large"  # over the job's cap for one record
     DAMAGED = "damaged"  # a stretch of the shard that cannot be decoded
     TRUNCATED = "truncated"  # the shard ends inside a record
+    DIGEST_MISMATCH = "digest_mismatch"  # the record's bytes are not those that the crawler wrote
     UNSUPPORTED = "unsupported"  # the shard is of a format that is not read
     EMPTY_SHARD = "empty_shard"  # the shard holds no byte
     MISSING_COLUMN = "missing_column"  # a Parquet shard without a text column
@@ -105,6 +106,7 @@ REJECTS = pa.schema(
     [
         pa.field("shard", pa.string(), nullable=False),
         pa.field("record_offset", pa.int64(), nullable=False),
+        pa.field("length", pa.int64()),  # bytes of the shard from there on; null where records lie in decoded text
         pa.field("url", pa.string()),
         pa.field("reason", pa.string(), nullable=False),
         pa.field("detail", pa.string()),

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import itertools
 import os
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -21,6 +22,7 @@ from pipelines import files
 from pipelines.beam import execute
 from pipelines.errors import JobError, UsageError
 from pipelines.finish import Ending, finish
+from pipelines.ingest.account import Account, Part, Read, misplaced, parts_of
 from pipelines.ingest.shards import Shard, find_shards
 from pipelines.inspect import InspectShards, Task
 from pipelines.job import Job, digest
@@ -72,7 +74,7 @@ def run(job: Job, overwrite: bool = False) -> Result:
     summary = _standing(plan, overwrite)
     if summary is not None:
         return Result(job.output, summary, True)
-    with _claimed(plan.layout):
+    with _claimed(plan.layout), _in_one_line():
         files.delete([plan.layout.summary])
         _sweep(plan)
         inspected = _inspect(plan)
@@ -87,8 +89,21 @@ def run(job: Job, overwrite: bool = False) -> Result:
     return Result(job.output, summary, False)
 
 
+@contextlib.contextmanager
+def _in_one_line() -> Iterator[None]:
+    """Makes a failure to read or write outside of a worker an error for people."""
+    try:
+        yield
+    except files.FAILURES as error:
+        details = list(getattr(error, "exception_details", None) or [])
+        named = f"{details[0]}: " if details else ""
+        raise JobError(
+            f"{named}{' '.join(str(error).split())}; the same command goes on where this one stopped"
+        ) from error
+
+
 def _plan(job: Job) -> _Plan:
-    shards = find_shards(job.input)
+    shards = find_shards(job.input, job.input_base)
     try:
         policy = load_policy(job.policy)
     except (PolicyError, OSError) as error:
@@ -103,7 +118,11 @@ def _plan(job: Job) -> _Plan:
         "detector": detector.digest if detector else None,
         "code": code_digest(),
     }
-    tasks = [Task(s, layout.staged(s.name), digest([s.name, s.size, s.modified, base])) for s in shards]
+    tasks = [
+        Task(s, p, layout.staged(s.name, p.begin), digest([s.name, s.size, s.modified, p.begin, p.end, base]))
+        for s in shards
+        for p in parts_of(s.size, job.ingest.split_bytes)
+    ]
     # Without the times of change: copying a crawl changes those, and no byte of what comes of it.
     inputs = [[shard.name, shard.size] for shard in shards]
     whole = digest([job.settings(), policy.model_dump(mode="json"), base, inputs])
@@ -175,23 +194,48 @@ def _sweep(plan: _Plan) -> None:
 
 
 def _inspect(plan: _Plan) -> list[dict[str, Any]]:
-    """Reads the shards that are not staged yet; gives the markers of all, in the order of the tasks."""
+    """Reads what is not staged yet; gives the markers of all parts, in the order of the tasks."""
     waiting = [task for task in plan.tasks if not _is_whole(task.staged.marker, task.digest)]
     done, total = len(plan.tasks) - len(waiting), len(plan.tasks)
+    unit = "shards" if total == len(plan.shards) else "parts of shards"
     if done:
-        say(f"inspect  {done} of {total} shards were read by an earlier run and are not read again")
-    if waiting:
-        # A marker of another digest would be counted as progress, and its shard is about to be written again.
+        say(f"inspect  {done} of {total} {unit} were read by an earlier run and are not read again")
+    # Also where an earlier run read all parts: it may have stopped before it saw which of them were misplaced.
+    while waiting or (again := _misplaced(plan, _inspected(plan))):
+        if not waiting:
+            waiting = again
+            say(f"inspect  {len(waiting)} {unit} begin inside a record of the part before, and are read again")
+        # A marker of another digest would be counted as progress, and its part is about to be written again.
         files.delete([task.staged.marker for task in waiting] + [plan.layout.clustered])
-        # Largest first: the last shards to finish are then small ones.
-        waiting.sort(key=lambda task: (-task.shard.size, task.shard.name))
+        # Largest first: the last parts to finish are then small ones.
+        sizes = {task: (task.part.end or task.shard.size) - task.part.begin for task in waiting}
+        waiting.sort(key=lambda task: (-sizes[task], task.shard.name, task.part.begin))
         count = _counter(files.join(plan.layout.work, "staging", "*", "whole.json"))
         transform = InspectShards(waiting, plan.job.ingest, plan.job.inspect, plan.job.neardup)
-        with Watch("inspect", "shards", total, done, count):
-            execute(plan.job, len(waiting), sum(task.shard.size for task in waiting) / _INSPECT_BYTES, transform)
-    markers = [_whole(files.read_json(task.staged.marker), task.digest) for task in plan.tasks]
+        with Watch("inspect", unit, total, total - len(waiting), count):
+            execute(plan.job, len(waiting), sum(sizes.values()) / _INSPECT_BYTES, transform)
+        waiting = []
+    markers = _inspected(plan)
     _warn(plan, markers)
     return markers
+
+
+def _inspected(plan: _Plan) -> list[dict[str, Any]]:
+    return [_whole(files.read_json(task.staged.marker), task.digest) for task in plan.tasks]
+
+
+def _misplaced(plan: _Plan, markers: list[dict[str, Any]]) -> list[Task]:
+    """The parts that were not read from where the part before them stopped, with where they begin instead."""
+    again: list[Task] = []
+    read = zip(plan.tasks, markers, strict=True)
+    for _, group in itertools.groupby(read, key=lambda pair: pair[0].shard):
+        tasks, marks = zip(*group, strict=True)
+        parts = [
+            Read(task.part, Part(*mark["part"]), Account(**mark["account"]))
+            for task, mark in zip(tasks, marks, strict=True)
+        ]
+        again += [tasks[index]._replace(part=right) for index, right in misplaced(parts)]
+    return again
 
 
 def _warn(plan: _Plan, markers: list[dict[str, Any]]) -> None:
@@ -212,7 +256,10 @@ def _cluster(plan: _Plan, records: int) -> None:
     if _is_whole(plan.layout.clustered, wanted):
         say("cluster  done by an earlier run")
         return
-    shards = [ShardSignatures(t.shard.name, t.staged.signatures, t.staged.clusters) for t in plan.tasks]
+    shards = [
+        ShardSignatures(f"{t.shard.name}\0{t.part.begin:020d}", t.staged.signatures, t.staged.clusters)
+        for t in plan.tasks
+    ]
     count = _counter(files.join(plan.layout.work, "clusters", "*.parquet"))
     files.delete([shard.clusters for shard in shards])
     with Watch("cluster", "shards", len(shards), 0, count):

@@ -49,7 +49,7 @@ class BatchBuilder:
         self._payloads: list[bytes] = []
         self._texts: list[str] = []
         self._evidence: list[tuple[int, Sequence[Evidence]]] = []
-        self._rejects: list[tuple[int, str | None, str, str | None]] = []
+        self._rejects: list[tuple[int, int | None, str | None, str, str | None]] = []
 
     def document(
         self,
@@ -73,11 +73,13 @@ class BatchBuilder:
         self._texts.append(text)
         self._size += len(text)
 
-    def reject(self, offset: int, url: str | None, reason: Reason, detail: str | None = None) -> None:
-        """Adds a record, or a stretch of the shard, that gave no document."""
+    def reject(
+        self, offset: int, url: str | None, reason: Reason, detail: str | None = None, length: int | None = None
+    ) -> None:
+        """Adds a record, or a stretch of ``length`` bytes of the shard, that gave no document."""
         if detail is not None:
             detail = without_surrogates(detail[:_DETAIL_CHARACTERS])
-        self._rejects.append((offset, url, reason.value, detail))
+        self._rejects.append((offset, length, url, reason.value, detail))
 
     @property
     def full(self) -> bool:

@@ -1,4 +1,4 @@
-"""Reads one shard: an open binary stream → batches of documents and rejects. Each record ends in exactly one of them.
+"""Reads one shard, or a part of it: an open binary stream → batches of documents and rejects, each record in one.
 
 with open("crawl-00000.warc.gz", "rb") as stream:
     for documents, rejects in read_shard(stream, "crawl-00000.warc.gz", Ingest()):
@@ -7,155 +7,116 @@ with open("crawl-00000.warc.gz", "rb") as stream:
 
 from __future__ import annotations
 
-import io
-from collections.abc import Callable, Iterator
-from typing import BinaryIO, NamedTuple, cast
+from collections.abc import Iterator
+from typing import BinaryIO, cast
 
+from pipelines.ingest.account import WHOLE, Account, Part
 from pipelines.ingest.batches import BatchBuilder, Ingested
+from pipelines.ingest.compression import dictionary_bytes
+from pipelines.ingest.formats import GRAMMARS, HEAD_BYTES, Shape, recognise, unsupported
 from pipelines.ingest.jsonl import read_jsonl, starts_line
 from pipelines.ingest.options import Ingest
-from pipelines.ingest.pages import InspectPage, add_record
+from pipelines.ingest.pages import InspectPage
 from pipelines.ingest.parquet import read_parquet
-from pipelines.ingest.streams import (
-    Codec,
-    Source,
-    codec_of,
-    compressed_pieces,
-    find_member,
-    first_bytes,
-    gzip_codec,
-    plain_pieces,
-    zstd_codec,
-)
-from pipelines.ingest.warc import Loss, read_warc, starts_record
+from pipelines.ingest.record_shards import Reading, read_record_shard
+from pipelines.ingest.source import Source
+from pipelines.ingest.streams import compressed_pieces, plain_pieces
+from pipelines.ingest.wacz import EntryStream, list_entries
 from pipelines.records import Reason
-
-_HEAD = 1 << 17
-_FOREIGN = (
-    (b"PK\x03\x04", "a ZIP archive (WACZ?): unpack it and read the WARC files in it"),
-    (b"PK\x05\x06", "an empty ZIP archive"),
-    (b"\x04\x22\x4d\x18", "LZ4: decompress it, or compress it with gzip or zstd"),
-    (b"BZh", "bzip2: decompress it, or compress it with gzip or zstd"),
-    (b"\xfd7zXZ\x00", "xz: decompress it, or compress it with gzip or zstd"),
-    (b"filedesc:", "ARC, the format before WARC: convert it, for example with `warcio recompress`"),
-    (b"ARROW1", "Arrow IPC: write it as Parquet"),
-    (b"Obj\x01", "Avro: write it as Parquet"),
-    (b"[", "a JSON array: write one object a line (JSON Lines)"),
-    (b"<", "markup, not a WARC file"),
-)
-
-
-class _Shard(NamedTuple):
-    """What the first bytes and the name say of a shard."""
-
-    format: str  # warc, parquet, jsonl; empty: not known
-    codec: Codec | None
-    head: bytes  # the first decoded bytes
 
 
 def read_shard(
-    stream: BinaryIO, name: str, options: Ingest, inspect_page: InspectPage | None = None
+    stream: BinaryIO,
+    name: str,
+    options: Ingest,
+    inspect_page: InspectPage | None = None,
+    part: Part = WHOLE,
+    account: Account | None = None,
 ) -> Iterator[Ingested]:
     """Yields the documents and rejects of a shard in its order, in batches of about ``options.batch_bytes`` of text.
 
-    ``stream`` stands at the start of the shard; only Parquet needs it to seek. ``name`` goes into the rejects and
-    decides the format where the first bytes do not. ``inspect_page`` gets the HTML and the HTTP headers (lower-case
-    names) of each WARC page before its text is extracted; what it returns becomes the document's evidence.
+    ``stream`` stands at the start of the shard; only Parquet, WACZ and parts of a shard need it to seek. ``name`` goes
+    into the rejects and decides the format where the first bytes do not. ``inspect_page`` gets the HTML and the HTTP
+    headers (lower-case names) of each page before its text is extracted; what it returns becomes the document's
+    evidence. ``part``: only the records that begin in it. ``account``: filled in.
 
     Damage never raises: it becomes rejects. Errors of the stream itself and of ``inspect_page`` do. Raises
-    ``ValueError`` for Parquet in a stream that cannot seek.
+    ``ValueError`` for Parquet and WACZ in a stream that cannot seek.
     """
     batch = BatchBuilder(name, options.batch_bytes)
+    reading = Reading(name, options, inspect_page, batch, part, account if account is not None else Account())
     anything = False
-    for full in _read(stream, name, options, inspect_page, batch):
+    for full in _read(stream, reading):
         anything = True
         yield full
-    if not anything and batch.empty:
-        batch.reject(0, None, Reason.EMPTY_SHARD, "the shard holds no record")
+    told = reading.account
+    if not anything and batch.empty and part.begin == 0 and told.stop is None and not told.types:
+        batch.reject(0, None, Reason.EMPTY_SHARD, "the shard holds no record", 0)
     if not batch.empty:
         yield batch.take()
 
 
-def _read(
-    stream: BinaryIO, name: str, options: Ingest, inspect_page: InspectPage | None, batch: BatchBuilder
-) -> Iterator[Ingested]:
+def _read(stream: BinaryIO, reading: Reading) -> Iterator[Ingested]:
     source = Source(stream)
-    raw = source.peek(_HEAD)
+    raw = source.peek(HEAD_BYTES)
     if not raw:
-        batch.reject(0, None, Reason.EMPTY_SHARD, "the shard holds no byte")
+        reading.batch.reject(0, None, Reason.EMPTY_SHARD, "the shard holds no byte", 0)
         return
-    shard = _recognise(raw, name, options)
-    if shard.format == "parquet":
-        if not stream.seekable():
-            raise ValueError(f"{name}: Parquet can only be read from a stream that can seek")
-        stream.seek(0)
-        yield from read_parquet(stream, options, batch)
-        return
-    if not shard.format:
-        batch.reject(0, None, *_unsupported(shard, raw))
-        return
-    starts: Callable[[bytes], bool] = starts_record if shard.format == "warc" else starts_line
-    pieces = compressed_pieces(source, shard.codec, starts) if shard.codec else plain_pieces(source)
-    if shard.format == "jsonl":
-        yield from read_jsonl(pieces, options, batch)
-        return
-    for found in read_warc(pieces, options.maximum_record_bytes, plain=shard.codec is None):
-        if isinstance(found, Loss):
-            batch.reject(found.offset, found.url, found.reason, found.detail)
-        else:
-            add_record(found, options, inspect_page, batch)
-        if batch.full:
-            yield batch.take()
+    if more := dictionary_bytes(raw):
+        raw = source.peek(max(more, HEAD_BYTES))
+    shape = recognise(raw, reading.name, reading.options)
+    reading.account.format = shape.format
+    reading.account.codec = shape.codec.name if shape.codec else ""
+    if shape.format in GRAMMARS:
+        yield from read_record_shard(stream, source, shape, reading)
+    elif shape.format == "parquet":
+        yield from _read_parquet(stream, reading)
+    elif shape.format == "jsonl":
+        yield from _read_jsonl(source, shape, reading)
+    elif shape.format == "wacz":
+        if reading.part.begin == 0:
+            yield from _read_wacz(stream, reading)
+    elif reading.part.begin == 0:
+        reading.batch.reject(0, None, *unsupported(shape, raw))
 
 
-def _recognise(raw: bytes, name: str, options: Ingest) -> _Shard:
-    codec = codec_of(raw)
-    head = raw if codec is None else _decoded_head(raw, codec)
-    if options.format != "auto":
-        return _Shard("warc" if options.format == "wet" else options.format, codec, head)
-    if raw.startswith(b"PAR1"):
-        return _Shard("parquet", None, head)
-    if starts_record(head):
-        return _Shard("warc", codec, head)
-    if starts_line(head):
-        return _Shard("jsonl", codec, head)
-    if head.lstrip(b"\r\n").startswith(tuple(mark for mark, _ in _FOREIGN)):
-        return _Shard("", codec, head)
-    return _look_further(raw, name, _Shard(_by_name(name), codec, head))
+def _read_parquet(stream: BinaryIO, reading: Reading) -> Iterator[Ingested]:
+    if not stream.seekable():
+        raise ValueError(f"{reading.name}: Parquet can only be read from a stream that can seek")
+    stream.seek(0)
+    part = reading.part
+    yield from read_parquet(stream, reading.options, reading.batch, part.begin, part.end)
 
 
-def _look_further(raw: bytes, name: str, shard: _Shard) -> _Shard:
-    """For a shard that does not start as it should: a record further on tells what it is, else the name does."""
-    if b"\nWARC/1." in shard.head:
-        return _Shard("warc", shard.codec, shard.head)
-    for codec in [shard.codec] if shard.codec else [gzip_codec(), zstd_codec()]:
-        for kind, starts in (("warc", starts_record), ("jsonl", starts_line)):
-            if find_member(Source(cast(BinaryIO, io.BytesIO(raw))), codec, starts):
-                return _Shard(kind, codec, shard.head)
-    if shard.codec is None:
-        return shard
-    # Either it decodes, and to something else, or there is nothing to go by but the damage itself.
-    return _Shard("" if shard.head else shard.format or "warc", shard.codec, shard.head)
+def _read_jsonl(source: Source, shape: Shape, reading: Reading) -> Iterator[Ingested]:
+    part = reading.part
+    if shape.codec is None:
+        # The byte before the part tells whether a line begins with it.
+        source.move(max(part.begin - 1, 0))
+        lines = read_jsonl(plain_pieces(source), reading.options, reading.batch, part.begin, part.end)
+        reading.account.stop = yield from lines
+    elif part.begin == 0:  # offsets are those of the decoded text, which only reading all of it tells
+        pieces = compressed_pieces(source, shape.codec, starts_line)
+        yield from read_jsonl(pieces, reading.options, reading.batch)
 
 
-def _decoded_head(raw: bytes, codec: Codec) -> bytes:
-    source = Source(cast(BinaryIO, io.BytesIO(raw)))
-    for piece in compressed_pieces(source, codec_of(raw) or codec, lambda _: True):
-        if data := getattr(piece, "data", b""):
-            return bytes(data[:_HEAD])
-    return first_bytes(raw, codec)
-
-
-def _by_name(name: str) -> str:
-    parts = name.lower().rpartition("/")[2].split(".")[1:]
-    for part, kind in (("warc", "warc"), ("wet", "warc"), ("wat", "warc"), ("jsonl", "jsonl"), ("ndjson", "jsonl")):
-        if part in parts:
-            return kind
-    return ""
-
-
-def _unsupported(shard: _Shard, raw: bytes) -> tuple[Reason, str]:
-    for mark, what in _FOREIGN:
-        if shard.head.lstrip(b"\r\n").startswith(mark) or raw.startswith(mark):
-            return Reason.UNSUPPORTED, what
-    return Reason.UNSUPPORTED, f"neither WARC, Parquet nor JSON Lines: it starts with {shard.head[:16]!r}"
+def _read_wacz(stream: BinaryIO, reading: Reading) -> Iterator[Ingested]:
+    listing = list_entries(stream)
+    for problem in listing.problems:
+        reading.batch.reject(problem.offset, None, Reason.DAMAGED, problem.detail)
+    for entry in listing.entries:
+        content = EntryStream(stream, entry)
+        source = Source(cast(BinaryIO, content), origin=entry.offset)
+        raw = source.peek(HEAD_BYTES)
+        shape = recognise(raw, entry.name, reading.options.model_copy(update={"format": "auto"}))
+        length = entry.end - entry.offset
+        if shape.format in GRAMMARS:
+            inner = reading._replace(part=Part(floor=reading.account.floor))
+            yield from read_record_shard(stream, source, shape, inner)
+        elif raw:
+            reason, detail = unsupported(shape, raw)
+            reading.batch.reject(entry.offset, None, reason, f"{entry.name}: {detail}", length)
+        while source.peek(1):
+            source.skip(len(source.peek(HEAD_BYTES)))
+        if content.fault:
+            reading.batch.reject(entry.offset, None, Reason.DAMAGED, f"{entry.name}: {content.fault}", length)

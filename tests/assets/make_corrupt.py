@@ -44,13 +44,22 @@ EXPECTED: dict[str, tuple[int, list[str]]] = {
     "bad-status.warc": (4, ["bad_record"]),
     "bad-gzip-body.warc": (4, ["encoding"]),
     "bomb.warc.gz": (4, ["too_large"]),
-    "deep-nesting.warc.gz": (5, []),
+    "deep-nesting.warc.gz": (4, ["too_large"]),
     "bad-lines.jsonl": (4, ["bad_record", "bad_record", "no_text"]),
     "truncated.jsonl.gz": (4, ["truncated"]),
     "no-text-column.parquet": (0, ["missing_column"] * 5),
     "truncated.parquet": (0, ["truncated"]),
     "zeroed-row-group.parquet": (4, ["damaged"]),
+    "bad-dictionary.warc.zst": (5, []),
+    "magic-noise.warc.gz": (5, ["damaged"]),
+    "length-into-a-header.warc": (4, ["damaged"]),
+    "endless-headers.warc": (1, ["damaged"] * 41),  # the first byte is a stretch of its own
+    "overlapping-members.warc.gz": (5, ["damaged"] * 15),
 }
+
+
+# A gzip member that begins with a record, and stores the bytes that follow it.
+STORING = b"\x1f\x8b\x08\0\0\0\0\0\0\x03\x01\xff\xff\0\0WARC/1.0\r\nA: b"
 
 
 def prose(number: int) -> str:
@@ -155,6 +164,11 @@ def files() -> dict[str, bytes]:
         "no-text-column.parquet": parquet("title"),
         "truncated.parquet": parquet("text")[:-100],
         "zeroed-row-group.parquet": zeroed_row_group(),
+        "bad-dictionary.warc.zst": b"\x5d\x2a\x4d\x18\x36\0\0\0\x37\xa4\x30\xec" + bytes(50) + b"".join(shard(zst)),
+        "magic-noise.warc.gz": b"\x1f\x8b\x08" * 2000 + b"".join(shard(gz)),
+        "length-into-a-header.warc": b"".join(shard(plain, record(1, wrong=4 + record(2).index(b"\r\n\r\n")))),
+        "endless-headers.warc": b"xWARC/1.0\r\nWARC-Type: response\r\nX: " * 40 + b"\n" + record(0),
+        "overlapping-members.warc.gz": STORING * 5 + b"".join(shard(gz)),
     }
 
 

@@ -34,7 +34,8 @@ def test_every_record_is_accounted_for(path):
     rows = len(found.documents) + len(found.rejects)
     assert len(set(found.offsets)) == rows
     assert all(0 <= offset <= len(data) for offset in found.offsets)
-    assert found == read(Pipe(data), path.name)
+    if path.suffix != ".wacz":  # read from its end, where the ZIP directory is
+        assert found == read(Pipe(data), path.name)
     if found.reasons["unsupported"]:
         assert rows == 1
     else:
