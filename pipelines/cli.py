@@ -18,6 +18,7 @@ examples:
   reserve demo                                        see the whole job on text that this machine already has
   reserve run --input 'crawl/*.warc.gz' --output out  a job with every default
   reserve run job.yaml --set neardup.threshold=0.9    a job file, with one key overridden
+  reserve survey 'crawl/*.warc.gz'                    what shards hold, and what is broken in them
   reserve explain out 3fa9                            why one document went where it went
 
 exit codes: 0 done; 1 the job failed; 2 the call or the configuration is wrong
@@ -66,6 +67,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     _add_run(commands)
     _add_demo(commands)
+    _add_survey(commands)
     _add_explain(commands)
     _add_report(commands)
     _add_train(commands)
@@ -91,7 +93,11 @@ def _add_run(commands: Any) -> None:
     )
     parser.add_argument("job", nargs="?", metavar="JOB.yaml", help="job file; an empty one is valid")
     parser.add_argument(
-        "--input", nargs="+", metavar="GLOB", help="shards: WARC, WET, Parquet, JSONL; plain, .gz or .zst"
+        "--input",
+        nargs="+",
+        metavar="GLOB",
+        help="shards: globs, URLs (s3, gs, hdfs, http, https), or lists of them (*.paths.gz, @LIST); "
+        "WARC, WET, Parquet, JSONL; plain, .gz or .zst",
     )
     parser.add_argument("--output", metavar="DIR", help="folder to write (default: out)")
     parser.add_argument("--workers", type=int, metavar="N", help="worker processes (default: one for each core)")
@@ -148,6 +154,45 @@ def _demo(options: argparse.Namespace) -> int:
 
     print(demo(options.output, options.pages, options.workers, options.overwrite))
     return 0
+
+
+def _add_survey(commands: Any) -> None:
+    parser = _command(
+        commands,
+        "survey",
+        _survey,
+        "show what shards hold, what is broken in them and what a job would recover",
+        epilog="exit codes: 0 every shard is whole; 1 something is damaged or cannot be read; 2 the call is wrong",
+    )
+    parser.add_argument("shard", nargs="+", metavar="SHARD", help="paths, globs, URLs, or lists of them, as in 'run'")
+    parser.add_argument(
+        "--quick", action="store_true", help="records, digests and damage only: no text of pages, no languages"
+    )
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a key ingest.*")
+    parser.add_argument("--json", action="store_true", help="print one JSON object a line for each shard")
+
+
+def _survey(options: argparse.Namespace) -> int:
+    from pipelines.ingest.shards import find_shards
+    from pipelines.job import load_job
+    from pipelines.survey import Survey, survey_shards
+    from pipelines.survey_text import render, render_total
+
+    for item in options.set:
+        if not item.startswith("ingest."):
+            raise UsageError(f"--set {item}: a survey only takes keys that begin with 'ingest.'")
+    ingest = load_job(None, sets=options.set).ingest
+    shards = find_shards(options.shard)
+    total, broken = Survey(), []
+    for found in survey_shards(shards, ingest, options.quick):
+        several = "\n" if len(shards) > 1 else ""
+        print(json.dumps(found.to_dict(), ensure_ascii=False) if options.json else render(found) + several, flush=True)
+        total.add(found)
+        if not found.is_whole:
+            broken.append(found.shard)
+    if len(shards) > 1 and not options.json:
+        print(render_total(total, len(shards), broken))
+    return 1 if broken else 0
 
 
 def _add_explain(commands: Any) -> None:
