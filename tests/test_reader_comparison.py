@@ -66,9 +66,8 @@ def test_what_is_timed_reads_the_same_records_and_bytes(tmp_path: Path) -> None:
     assert [path.name for path in paths] == ["crawl.warc.gz", "crawl.warc.zst", "crawl.warc.lz4", "crawl.warc"]
     for path in paths:
         for work in WORKS:
-            sums = {name: read(path, work) for name, read in READERS.items() if name != "warcio"}
-            if path.suffix in (".gz", ".warc"):
-                sums["warcio"] = READERS["warcio"](path, work)
+            warcio_reads_it = path.suffix in (".gz", ".warc")
+            sums = {name: read(path, work) for name, read in READERS.items() if warcio_reads_it or "warcio" not in name}
             assert len(set(sums.values())) == 1, (path.name, work, sums)
             assert sums["ours"].records == 16
             assert sums["ours"].verified == (16 if work.digests else 0)

@@ -77,7 +77,7 @@ def compressed_pieces(source: Source, codec: Codec, starts: Callable[[bytes], bo
         failure = yield from _member(source, codec)
         if failure is not None:
             error, truncated, reached = failure
-            again = reached - start if start >= furthest else again + reached - start
+            again = again + min(furthest, reached) - start if start < furthest else 0
             furthest = max(furthest, reached)
             source.move(start + 1 if again <= _AGAIN else max(start + 1, reached))
             found = find_member(source, codec, starts)
@@ -144,9 +144,7 @@ def find_member(source: Source, codec: Codec, starts: Callable[[bytes], bool], l
     ``limit``: a place in the shard; a member that begins there or later is not looked for.
     """
     while source.find(codec.magic, limit):
-        raw = source.peek(_TRIAL)
-        extra = codec.name == "gzip" and len(raw) > 3 and raw[3] & 4
-        if starts(first_bytes(source.peek(_TRIAL + 65_536) if extra else raw, codec)):
+        if starts(first_bytes(source.peek(_TRIAL), codec)):
             return True
         source.skip(1)
     return False

@@ -125,6 +125,7 @@ def test_rejects():
         {
             "shard": [r[0] for r in rows],
             "record_offset": [r[1] for r in rows],
+            "length": [None] * 3,
             "url": [None] * 3,
             "reason": [r[2] for r in rows],
             "detail": [None] * 3,
