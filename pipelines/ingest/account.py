@@ -25,6 +25,7 @@ class Part(NamedTuple):
 
 
 WHOLE = Part()
+_TYPES = 100  # that are counted one by one; the standard has eight
 
 
 @dataclass
@@ -47,7 +48,8 @@ class Account:
 
     def saw(self, record: Record) -> None:
         """Counts a record that was read."""
-        self.types[record.headers.get("warc-type", "").lower()] += 1
+        kind = record.headers.get("warc-type", "").lower()
+        self.types[kind if kind in self.types or len(self.types) < _TYPES else "others"] += 1
 
     def missed(self, loss: Loss) -> None:
         """Counts a stretch that could not be read."""

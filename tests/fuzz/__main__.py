@@ -108,6 +108,7 @@ def _guided(atheris: Any, trial: Trial, seeds: list[bytes], arguments: argparse.
         for number, seed in enumerate(seeds):
             (Path(folder) / f"{number:05d}").write_bytes(seed)
         options = [f"-max_len={MOST}", f"-seed={arguments.seed}", "-timeout=0", "-rss_limit_mb=0", "-verbosity=0"]
+        options.append(f"-artifact_prefix={folder}/")  # else slow inputs end in the working folder
         atheris.Setup(["fuzz", *options, folder], lambda data: _until(trial, data, arguments), custom_mutator=mutator)
         atheris.Fuzz()  # ends with the process
 
