@@ -18,6 +18,7 @@ selectors), 23.9 (tag characters); UTS 51 (emoji tag sequences).
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -33,6 +34,7 @@ MIN_TAGS = 3
 MIN_ZERO_WIDTH = 8  # one byte in a binary alphabet
 MIN_ZERO_WIDTH_UNREAD = 16  # without a readable payload, ask for more
 _PREVIEW = 80
+_MOST = 1000  # carriers of one sort; a page made of nothing else would take half a minute
 
 _SELECTOR = "\ufe00-\ufe0f\U000e0100-\U000e01ef"
 _RUNS = re.compile(
@@ -78,7 +80,10 @@ class Carrier:
 
 
 def find(text: str) -> list[Carrier]:
-    """All carriers in the text, in the order of their offsets. Never raises on any string, lone surrogates included."""
+    """The carriers in the text, in the order of their offsets: all, or the first 1,000 of each sort.
+
+    Never raises on any string, lone surrogates included.
+    """
     if text.isascii():
         return []
     carriers = list(_carriers(text))
@@ -89,7 +94,10 @@ def find(text: str) -> list[Carrier]:
 
 def _carriers(text: str) -> Iterator[Carrier]:
     runs = (run for block in _BLOCK.finditer(text) for run in _RUNS.finditer(text, block.start(), block.end()))
+    count = Counter[str | None]()
     for found in runs:
+        if count[found.lastgroup] >= _MOST:
+            continue
         run, start = found.group(), found.start()
         before = text[start - 1] if start else ""
         match found.lastgroup:
@@ -100,6 +108,7 @@ def _carriers(text: str) -> Iterator[Carrier]:
             case _:
                 carrier = _zero_width(run, start)
         if carrier:
+            count[found.lastgroup] += 1
             yield carrier
 
 

@@ -220,3 +220,9 @@ def test_no_false_alarm_on_human_text() -> None:
         alarms = [carrier for text in table["text"].to_pylist() for carrier in find(text)]
         assert alarms == [], path.name
     assert rows > 30_000
+
+
+def test_a_text_of_nothing_else_gives_a_bounded_number():
+    one = "a" + "".join("\u200b" if bit == "0" else "\u200c" for bit in f"{ord('x'):08b}{ord('y'):08b}")
+    assert len(find(one * 999)) == 999
+    assert len(find(one * 5000)) == 1000
