@@ -46,7 +46,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"reserve: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
-        print("reserve: interrupted; the same command goes on where this one stopped", file=sys.stderr)
+        hint = "; the same command goes on where this one stopped" if options.do is _run else ""
+        print(f"reserve: interrupted{hint}", file=sys.stderr)
         return 130
     except BrokenPipeError:
         # The reader of a pipe (head, less) has left; what it read was right.
