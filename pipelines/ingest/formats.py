@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from itertools import islice
 from typing import BinaryIO, NamedTuple, cast
 
 from pipelines.ingest.compression import Codec, Gzip, Lz4, Zstd, codec_of
@@ -14,6 +15,7 @@ from pipelines.ingest.streams import compressed_pieces, find_member, first_bytes
 from pipelines.records import Reason
 
 HEAD_BYTES = 1 << 17
+_TRIALS = 100  # members without content at the start of a shard, such as noise that looks like members
 GRAMMARS: dict[str, Grammar] = {"warc": WARC, "arc": ARC}
 
 _FOREIGN = (
@@ -81,7 +83,7 @@ def _look_further(raw: bytes, name: str, shape: Shape) -> Shape:
 
 def _decoded_head(raw: bytes, codec: Codec) -> bytes:
     source = Source(cast(BinaryIO, io.BytesIO(raw)))
-    for piece in compressed_pieces(source, codec, lambda _: True):
+    for piece in islice(compressed_pieces(source, codec, lambda _: True), _TRIALS):
         if data := getattr(piece, "data", b""):
             return bytes(data[:HEAD_BYTES])
     return first_bytes(raw, codec)
