@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 
-.PHONY: install demo test lint constraints clean
+.PHONY: install demo test test-slow lint constraints clean
 install: $(STAMP)
 
 $(STAMP): pyproject.toml constraints.txt
@@ -25,6 +25,10 @@ lint: $(STAMP)
 
 test: lint
 	$(BIN)/pytest
+
+# What `make test` leaves out because it takes long.
+test-slow: $(STAMP)
+	$(BIN)/pytest -m slow
 
 # Resolves pyproject.toml for every supported Python and platform; run it to move to newer versions.
 constraints: $(STAMP)

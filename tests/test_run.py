@@ -70,7 +70,7 @@ def test_copies_leave_and_name_the_earlier_capture(undisturbed: Path) -> None:
         assert 0.5 < float(str(jaccard)) <= 1
 
 
-@pytest.mark.parametrize("workers", [2, 3])
+@pytest.mark.parametrize("workers", [2, pytest.param(3, marks=pytest.mark.slow)])
 def test_same_bytes_for_any_number_of_workers(crawl: str, undisturbed: Path, tmp_path: Path, workers: int) -> None:
     run(job(crawl, tmp_path / "out", workers=workers))
     assert digests(tmp_path / "out") == digests(undisturbed)

@@ -104,6 +104,7 @@ def test_parts_were_read_again(crawl: str, tmp_path: Path, capsys: pytest.Captur
         assert "begin inside a record of the part before, and are read again" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_the_same_bytes_with_two_workers_killed_on_the_way(crawl: str, divided: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     command = [sys.executable, "-m", "pipelines.cli", "run", "--input", crawl, "--output", str(out), "--workers", "2"]
