@@ -16,7 +16,7 @@ from apache_beam.io.filesystems import FileSystems
 from apache_beam.options.pipeline_options import HadoopFileSystemOptions, PipelineOptions
 from apache_beam.utils.retry import retry_on_server_errors_and_timeout_filter
 
-from pipelines.errors import UsageError
+from pipelines.errors import UsageError, one_line
 from pipelines.remote import ChangedError, Stat, TransientError, check_same
 
 PLAIN = CompressionTypes.UNCOMPRESSED
@@ -130,7 +130,7 @@ def _told(path: str, error: Exception) -> Exception:
     """What an error of Beam's or of a client library's means for the reader."""
     causes = getattr(error, "exception_details", None) or {}
     cause = next((c for c in causes.values() if isinstance(c, Exception)), error)
-    text = " ".join(str(cause).split()) or type(cause).__name__
+    text = one_line(cause)
     if isinstance(cause, (FileNotFoundError, PermissionError)):
         return type(cause)(f"{path}: {text}")
     if isinstance(cause, (ChangedError, TransientError)):

@@ -98,7 +98,7 @@ def _add_run(commands: Any) -> None:
         nargs="+",
         metavar="GLOB",
         help="shards: globs, URLs (s3, gs, hdfs, http, https), or lists of them (*.paths.gz, @LIST); "
-        "WARC, WET, Parquet, JSONL; plain, .gz or .zst",
+        "WARC, WET, ARC, WACZ, Parquet, JSONL; plain, .gz, .zst or .lz4",
     )
     parser.add_argument("--output", metavar="DIR", help="folder to write (default: out)")
     parser.add_argument("--workers", type=int, metavar="N", help="worker processes (default: one for each core)")

@@ -22,6 +22,11 @@ class JobError(Exception):
     exit_code = 1
 
 
+def one_line(error: BaseException) -> str:
+    """What an error says, on one line; its kind where it says nothing."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
 @contextlib.contextmanager
 def naming(what: str) -> Iterator[None]:
     """Makes an error of the block a JobError that says which shards were at work; most libraries do not know."""

@@ -19,6 +19,7 @@ from fsspec.asyn import sync
 from yarl import URL
 
 from pipelines import remote
+from pipelines.errors import one_line
 from pipelines.remote import ChangedError, Stat, TransientError, check_same
 
 T = TypeVar("T")
@@ -231,4 +232,4 @@ def _status(answer: aiohttp.ClientResponse) -> str:
 
 def _told(error: BaseException) -> str:
     error = error.__cause__ if isinstance(error, TimeoutError) and error.__cause__ else error
-    return " ".join(str(error).split()) or type(error).__name__
+    return one_line(error)

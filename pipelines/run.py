@@ -20,7 +20,7 @@ from detectors import load_detector
 from detectors.base import Detector
 from pipelines import files
 from pipelines.beam import execute
-from pipelines.errors import JobError, UsageError
+from pipelines.errors import JobError, UsageError, one_line
 from pipelines.finish import Ending, finish
 from pipelines.ingest.account import Account, Part, Read, misplaced, parts_of
 from pipelines.ingest.shards import Shard, find_shards
@@ -97,9 +97,7 @@ def _in_one_line() -> Iterator[None]:
     except files.FAILURES as error:
         details = list(getattr(error, "exception_details", None) or [])
         named = f"{details[0]}: " if details else ""
-        raise JobError(
-            f"{named}{' '.join(str(error).split())}; the same command goes on where this one stopped"
-        ) from error
+        raise JobError(f"{named}{one_line(error)}; the same command goes on where this one stopped") from error
 
 
 def _plan(job: Job) -> _Plan:

@@ -16,7 +16,7 @@ from apache_beam.io.filesystem import FileMetadata
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.options.pipeline_options import S3Options
 
-from pipelines.errors import UsageError
+from pipelines.errors import UsageError, one_line
 from pipelines.remote import ChangedError, Stat, TransientError, check_same, retrying
 
 _PIECE = 1 << 18  # bytes read from a connection at once
@@ -156,7 +156,7 @@ def _client(path: str) -> Any:
     try:
         return _client_for(tuple((name, getattr(options, name)) for name in _OPTIONS))
     except (faults.BotoCoreError, ValueError) as error:
-        raise UsageError(f"{path}: {' '.join(str(error).split())}") from None
+        raise UsageError(f"{path}: {one_line(error)}") from None
 
 
 @cache
@@ -180,15 +180,15 @@ def _telling(path: str) -> Iterator[None]:
             f"{path}: {error}; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE or a role"
         ) from None
     except (faults.HTTPClientError, faults.ResponseStreamingError, faults.IncompleteReadError) as error:
-        raise TransientError(" ".join(str(error).split())) from None
+        raise TransientError(one_line(error)) from None
     except faults.BotoCoreError as error:
-        raise OSError(f"{path}: {' '.join(str(error).split())}") from None
+        raise OSError(f"{path}: {one_line(error)}") from None
 
 
 def _refuse(path: str, answer: dict[str, Any], error: Exception) -> NoReturn:
     status = str(answer.get("ResponseMetadata", {}).get("HTTPStatusCode", ""))
     code = str(answer.get("Error", {}).get("Code", ""))
-    text = " ".join(str(error).split())
+    text = one_line(error)
     if status in _TRANSIENT or code in _TRANSIENT:
         raise TransientError(text) from None
     if code in {"NoSuchBucket", "NoSuchKey", "404"}:

@@ -21,6 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipelines import files
+from pipelines.errors import one_line
 from pipelines.ingest.account import WHOLE, Account
 from pipelines.ingest.grammar import target_uri
 from pipelines.ingest.http import parse_response
@@ -224,7 +225,7 @@ def survey(stream: BinaryIO, shard: Shard, options: Ingest, quick: bool = False)
             found.documented(documents)
             found.rejected(rejects)
     except OSError as error:
-        found.unread = _one_line(error)
+        found.unread = one_line(error)
     found.seconds = time.perf_counter() - began
     if found.types or found.unread_types:
         found.records = found.types.total() + found.partial
@@ -253,7 +254,7 @@ def _survey_file(shard: Shard, options: Ingest, quick: bool, progress: _Progress
         with files.open_read(shard.path) as stream:
             found = survey(cast(BinaryIO, _Counted(stream, progress)), shard, options, quick)
     except OSError as error:
-        found = Survey(shard=shard.name, size=shard.size, quick=quick, unread=_one_line(error))
+        found = Survey(shard=shard.name, size=shard.size, quick=quick, unread=one_line(error))
     progress.bytes = before + shard.size
     return found
 
@@ -278,10 +279,6 @@ class _Counted:
         data = self._stream.read(size)
         self._progress.bytes += len(data)
         return data
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _count(names: Counter[str], name: str, number: int = 1) -> None:

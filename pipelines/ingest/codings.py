@@ -52,9 +52,13 @@ def undo(coding: str, body: bytes, cap: int, truncated: bool = False) -> bytes:
     return _already_decoded(coding, body)
 
 
+def looks_binary(body: bytes) -> bool:
+    """Whether the first bytes hold a control character that no text has (WHATWG MIME Sniffing, section 3)."""
+    return not body.startswith((b"\xff\xfe", b"\xfe\xff")) and _CONTROL.search(body[:1445]) is not None
+
+
 def _already_decoded(coding: str, body: bytes, why: str = "") -> bytes:
-    text = body.startswith((b"\xff\xfe", b"\xfe\xff")) or not _CONTROL.search(body[:1445])
-    if not text:
+    if looks_binary(body):
         raise CodingError(f"content coding {coding!r} cannot be undone: " + (why or f"it starts with {body[:8]!r}"))
     return body
 

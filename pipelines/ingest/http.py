@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from pipelines.ingest.codings import BombError, CodingError, undo
+from pipelines.ingest.codings import BombError, CodingError, looks_binary, undo
 
 __all__ = ["BombError", "CodingError", "Response", "dechunk", "decode_body", "looks_binary", "parse_response"]
 
@@ -167,10 +167,3 @@ def dechunk(body: bytes) -> bytes:
 def _is_trailer(rest: bytes) -> bool:
     lines = rest.replace(b"\r", b"").strip(b"\n\0").split(b"\n")
     return lines == [b""] or all(re.match(rb"[\w-]+:", line) for line in lines)
-
-
-def looks_binary(body: bytes) -> bool:
-    """Whether the first bytes hold a control character that no text has (WHATWG MIME Sniffing, section 3)."""
-    if body.startswith((b"\xff\xfe", b"\xfe\xff")):
-        return False
-    return bool(re.search(rb"[\x00-\x08\x0b\x0e-\x1a\x1c-\x1f]", body[:1445]))

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from pipelines import files
-from pipelines.errors import UsageError
+from pipelines.errors import UsageError, one_line
 from pipelines.ingest.path_lists import MARK, is_list, read_list
 
 _WILD = "*?["
@@ -110,4 +110,4 @@ def _root_cause(error: BaseException) -> str:
     details = getattr(error, "exception_details", None)
     if details:
         error = next(iter(details.values()))
-    return " ".join(str(error).split()) or type(error).__name__
+    return one_line(error)

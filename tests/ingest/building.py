@@ -12,12 +12,15 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import cache
 from io import BytesIO
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import lz4.frame
 import pyarrow as pa
 import pyarrow.parquet as pq
 import zstandard
+from warcio.archiveiterator import ArchiveIterator
+from warcio.exceptions import ArchiveLoadFailed
 
 from pipelines.ingest.account import Account, Part, Read, misplaced, parts_of
 from pipelines.ingest.options import Ingest
@@ -341,3 +344,15 @@ def read_parts(data: bytes, part_bytes: int, name: str = "x.warc.gz", **options:
 
 def hosts(*numbers: int) -> list[str]:
     return [f"site{number}.example" for number in numbers]
+
+
+def warcio_count(path: Path) -> int:
+    """How many records warcio gives of a file, up to where it stops."""
+    count = 0
+    with path.open("rb") as stream:
+        try:
+            for _ in ArchiveIterator(stream):
+                count += 1
+        except ArchiveLoadFailed:
+            pass
+    return count

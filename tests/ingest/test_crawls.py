@@ -5,24 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from warcio.archiveiterator import ArchiveIterator
-from warcio.exceptions import ArchiveLoadFailed
 
-from tests.ingest.building import Pipe, read
+from tests.ingest.building import Pipe, read, warcio_count
 
 CRAWL = Path(__file__).parents[2].parent / "shared" / "crawl"
 FILES = sorted(path for folder in ("valid", "odd") for path in (CRAWL / folder).glob("*"))
-
-
-def warcio_count(path: Path) -> int:
-    count = 0
-    with path.open("rb") as stream:
-        try:
-            for _ in ArchiveIterator(stream):
-                count += 1
-        except ArchiveLoadFailed:
-            pass
-    return count
 
 
 @pytest.mark.parametrize(

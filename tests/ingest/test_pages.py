@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 from pipelines.ingest.html import decode_text
-from pipelines.ingest.http import decode_body, parse_response
 from pipelines.records import Evidence
 from tests.ingest.building import html, http, join, prose, read, record
 
@@ -29,12 +28,6 @@ def one(block: bytes, **options):
 )
 def test_tolerant_heads(head):
     assert [row["text"] for row in one(head + BODY).documents] == [TEXT]
-
-
-def test_repeated_headers_are_joined():
-    response = parse_response(b"HTTP/1.1 200 OK\r\nX-A: 1\r\nx-a: 2\r\n  3\r\n\r\nbody")
-    assert response == (200, {"x-a": "1, 2 3"}, b"body")
-    assert decode_body(response, 10) == b"body"
 
 
 @pytest.mark.parametrize(
