@@ -35,6 +35,17 @@ def undisturbed(crawl: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return output
 
 
+@pytest.fixture
+def long_crawl(crawl: str, tmp_path: Path) -> str:
+    """A crawl that no machine gets through before the test has said what it wants to say to the running job."""
+    copies = tmp_path / "long"
+    copies.mkdir()
+    for shard in Path(crawl).parent.glob("*.jsonl.gz"):
+        for i in range(40):
+            os.link(shard, copies / f"{i}-{shard.name}")
+    return str(copies / "*.jsonl.gz")
+
+
 def job(crawl: str, output: Path, **settings: object) -> Job:
     return load_job(None, {"input": [crawl], "output": str(output), "workers": 1, "part_bytes": 1 << 20, **settings})
 
@@ -175,9 +186,9 @@ def test_an_error_on_the_way_names_the_shard_in_one_line(crawl: str, tmp_path: P
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
-def test_an_interrupt_ends_the_job_at_once(crawl: str, tmp_path: Path, workers: str) -> None:
+def test_an_interrupt_ends_the_job_at_once(long_crawl: str, tmp_path: Path, workers: str) -> None:
     out = tmp_path / "out"
-    command = [sys.executable, "-m", "pipelines.cli", "run", "--input", crawl, "--output", str(out)]
+    command = [sys.executable, "-m", "pipelines.cli", "run", "--input", long_crawl, "--output", str(out)]
     process = subprocess.Popen(
         [*command, "--workers", workers], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
     )
@@ -220,16 +231,18 @@ def test_the_output_of_another_job_is_not_written_over(crawl: str, undisturbed: 
     assert digests(out) == before
 
 
-def test_two_runs_do_not_share_an_output(crawl: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_two_runs_do_not_share_an_output(long_crawl: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "out"
-    command = [sys.executable, "-m", "pipelines.cli", "run", "--input", crawl, "--output", str(out)]
+    command = [sys.executable, "-m", "pipelines.cli", "run", "--input", long_crawl, "--output", str(out)]
     first = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     while first.poll() is None and not (out / ".work" / "lock").exists():
         time.sleep(0.01)
     time.sleep(0.2)
-    assert main(["run", "--input", crawl, "--output", str(out)]) == 1
+    assert main(["run", "--input", long_crawl, "--output", str(out)]) == 1
     assert "another run is writing here" in capsys.readouterr().err
-    assert first.wait() == 0
+    assert first.poll() is None
+    first.send_signal(signal.SIGINT)
+    assert first.wait(timeout=30) == 130
 
 
 def bad(tmp_path: Path, case: str, crawl: str) -> list[str]:
