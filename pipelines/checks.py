@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from detectors.base import Detector, Scores
 from pipelines import language
@@ -64,6 +65,8 @@ class Checks:
             "captured_at": batch.column("captured_at"),
             "text_sha256": text_sha256,
             "shingles": pa.array(signatures.shingles, pa.int32()),
+            "length": pc.binary_length(batch.column("text")).cast(pa.uint32()),
+            "findings": pc.list_value_length(staged["evidence"]).cast(pa.uint16()),
             "signature": signatures.column(),
         }
         return (

@@ -68,6 +68,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     _add_run(commands)
     _add_demo(commands)
+    _add_dedup(commands)
     _add_survey(commands)
     _add_explain(commands)
     _add_report(commands)
@@ -101,6 +102,12 @@ def _add_run(commands: Any) -> None:
         "WARC, WET, ARC, WACZ, Parquet, JSONL; plain, .gz, .zst or .lz4",
     )
     parser.add_argument("--output", metavar="DIR", help="folder to write (default: out)")
+    parser.add_argument(
+        "--against",
+        nargs="+",
+        metavar="OUT",
+        help="all earlier outputs: copies of their documents are removed",
+    )
     parser.add_argument("--workers", type=int, metavar="N", help="worker processes (default: one for each core)")
     parser.add_argument("--runner", metavar="NAME", help="'local' (default) or a Beam runner")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override any key of the job")
@@ -120,7 +127,7 @@ def _run(options: argparse.Namespace) -> int:
     from pipelines.reserve.card import headline
     from pipelines.run import run
 
-    named = {key: getattr(options, key) for key in ("input", "output", "workers", "runner")}
+    named = {key: getattr(options, key) for key in ("input", "output", "against", "workers", "runner")}
     job = load_job(options.job, {k: v for k, v in named.items() if v is not None}, options.set)
     result = run(job, options.overwrite)
     if options.json:
@@ -154,6 +161,44 @@ def _demo(options: argparse.Namespace) -> int:
     from pipelines.demo import demo
 
     print(demo(options.output, options.pages, options.workers, options.overwrite))
+    return 0
+
+
+def _add_dedup(commands: Any) -> None:
+    parser = _command(
+        commands,
+        "dedup",
+        _dedup,
+        "find the near-duplicates in Parquet files of text and list the rows to drop; no other check is made",
+    )
+    parser.add_argument("input", nargs="+", metavar="PARQUET", help="paths, globs, URLs, or lists of them, as in 'run'")
+    parser.add_argument("--output", default="dedup", metavar="DIR", help="folder for duplicates.parquet")
+    parser.add_argument("--text", default="text", metavar="COLUMN", help="column that holds the text (default: text)")
+    parser.add_argument(
+        "--time", metavar="COLUMN", help="column of the capture time: the earliest copy stays (default: the first row)"
+    )
+    parser.add_argument("--workers", type=int, default=0, metavar="N", help="worker processes (default: by the work)")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a key neardup.*")
+    parser.add_argument("--overwrite", action="store_true", help="replace an earlier list")
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead of text")
+
+
+def _dedup(options: argparse.Namespace) -> int:
+    from pipelines.dedup import Columns, dedup
+    from pipelines.job import load_job
+
+    for item in options.set:
+        if not item.startswith("neardup."):
+            raise UsageError(f"--set {item}: this command only takes keys that begin with 'neardup.'")
+    named = {"input": options.input, "output": options.output, "workers": options.workers}
+    found = dedup(load_job(None, named, options.set), Columns(options.text, options.time), options.overwrite)
+    if options.json:
+        print(json.dumps(found._asdict()))
+    else:
+        share = found.duplicates / found.documents if found.documents else 0.0
+        print(f"documents   {found.documents:>12,}")
+        print(f"to drop     {found.duplicates:>12,}  {share:.1%}, copies in {found.clusters:,} clusters")
+        print(f"list        {found.path}")
     return 0
 
 

@@ -60,9 +60,9 @@ def explain(output: str, doc_id: str) -> str:
         f"verdict      {row['verdict']}: {row['because']}",
     ]
     if row["place"] == Place.DUPLICATES:
-        lines.append(
-            f"copy of      {row['kept_doc_id']} (Jaccard similarity {row['jaccard']:.3f}, which was captured first)"
-        )
+        lines.append(f"copy of      {row['kept_doc_id']} (Jaccard similarity {row['jaccard']:.3f})")
+        if row["kept_in"]:
+            lines.append(f"kept in      {_earlier(output, row['kept_in'])}")
         return "\n".join(lines)
     probability = row["machine_probability"]
     lines += [
@@ -77,6 +77,13 @@ def explain(output: str, doc_id: str) -> str:
     lines.append("evidence" if row["evidence"] else "evidence     none of the signals that were looked for")
     lines += [f"  {_evidence(item)}" for item in row["evidence"]]
     return "\n".join(lines)
+
+
+def _earlier(output: str, digest: str) -> str:
+    """The earlier output that a job's digest belongs to, as the run was told of it."""
+    summary = files.read_json(Layout(output).summary) or {}
+    named = {archive["digest"]: archive["output"] for archive in summary["job"]["against"]}
+    return f"{named[digest]} (an earlier output, job {digest[:12]})"
 
 
 def _evidence(item: dict[str, Any]) -> str:

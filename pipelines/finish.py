@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from detectors.base import ASSISTANTS, HELD_OUT, LEFT_OUT, Detector
 from pipelines import files
+from pipelines.against import Archive, archived_parts, write_superseded
 from pipelines.errors import JobError, UsageError
 from pipelines.ingest.shards import Shard
 from pipelines.job import Job
@@ -34,6 +35,7 @@ class Ending(NamedTuple):
     job: Job
     layout: Layout
     shards: Sequence[Shard]
+    archives: Sequence[Archive]
     policy: Policy
     detector: Detector | None
     digest: str
@@ -60,10 +62,15 @@ def finish(ending: Ending, parts: Sequence[dict[str, int]], records_in: int) -> 
     tables = statistics_tables(
         Tallies(**merged), detector_rates(ending.detector), PrevalenceOptions(level=ending.job.statistics.level)
     )
+    superseded = 0
+    files.delete([m.path for m in files.listing(ending.layout.superseded)])
+    if ending.archives:
+        superseded = write_superseded(ending.layout.superseded, archived_parts(ending.archives, ending.layout))
     samples = merge_samples(_read(ending.layout, _SAMPLES, numbers))
     for name, table in {**tables, _SAMPLES: samples}.items():
         files.write_parquet(ending.layout.statistics(name), table)
     summary = _summary(ending, {"in": records_in, **records}, tables, merged["documents"])
+    summary["superseded"] = superseded
     files.write_bytes(ending.layout.report, _report(summary, tables, samples).encode())
     files.write_bytes(ending.layout.card, data_card(summary).encode())
     files.write_json(ending.layout.summary, summary)
@@ -114,6 +121,7 @@ def _summary(
         "job": {
             "digest": ending.digest,
             "inputs": [{"name": shard.name, "bytes": shard.size} for shard in ending.shards],
+            "against": [{"output": archive.output, "digest": archive.digest} for archive in ending.archives],
             "settings": ending.job.settings(),
             "policy": ending.policy.model_dump(mode="json", exclude_none=True),
         },

@@ -54,6 +54,9 @@ class Job(Options):
     input_base: str | None = Field(
         None, description="where the relative entries of lists lie: a folder or a server; default: found near the list"
     )
+    against: Annotated[tuple[str, ...], BeforeValidator(as_tuple)] = Field(
+        (), description="earlier outputs: their documents count as seen, and copies of them are removed"
+    )
     output: str = Field("out", min_length=1, description="folder to write; any filesystem that Beam knows")
     workers: int = Field(0, ge=0, le=1024, description="worker processes; 0: one for each CPU core")
     runner: Literal["local", "FlinkRunner", "SparkRunner", "DataflowRunner", "PortableRunner"] = Field(
@@ -78,8 +81,9 @@ class Job(Options):
 
     def settings(self) -> dict[str, Any]:
         """What decides the output, without inputs and policy, whose content does, and without how it is computed."""
-        execution = {"input", "input_base", "policy", "output", "workers", "runner", "runner_options", "keep_work"}
-        return self.model_dump(mode="json", exclude=execution)
+        content = {"input", "input_base", "against", "policy"}
+        execution = {"output", "workers", "runner", "runner_options", "keep_work"}
+        return self.model_dump(mode="json", exclude=content | execution)
 
 
 def load_job(path: str | None, overrides: Mapping[str, Any] | None = None, sets: Sequence[str] = ()) -> Job:

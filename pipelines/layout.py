@@ -66,6 +66,29 @@ class Layout(NamedTuple):
         """One table of the statistics."""
         return files.join(self.output, "statistics", f"{name}.parquet")
 
+    def index_part(self, number: int) -> str:
+        """What later runs compare with: the signatures of one part's documents."""
+        return files.join(self.output, "index", f"part-{number:05d}.parquet")
+
+    @property
+    def index_glob(self) -> str:
+        """All parts of the index."""
+        return files.join(self.output, "index", "part-*.parquet")
+
+    @staticmethod
+    def index_number(path: str) -> int:
+        """The number of a part of the index."""
+        return int(path.rsplit("part-", 1)[1].removesuffix(".parquet"))
+
+    def archived(self, digest: str, number: int) -> str:
+        """The cluster file of one part of an earlier output."""
+        return files.join(self.work, "clusters", f"against-{digest[:24]}-{number:05d}.parquet")
+
+    @property
+    def superseded(self) -> str:
+        """The documents that earlier outputs keep and one run over all shards would not."""
+        return files.join(self.output, "superseded.parquet")
+
     @property
     def summary(self) -> str:
         """Written last: where it is, the output is whole."""

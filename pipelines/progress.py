@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import TracebackType
 
 from tqdm import tqdm
@@ -18,6 +18,20 @@ def say(text: str) -> None:
     """One line on standard error."""
     tqdm.write(text, file=sys.stderr)
     sys.stderr.flush()
+
+
+def warn_unverified(counters: Mapping[str, int]) -> None:
+    """Says what the search for near-duplicates left undone, by its counters."""
+    if counters.get("pairs_unchecked"):
+        say(
+            f"warning: up to {counters['pairs_unchecked']:,} candidate pairs were beyond the bound and not compared; "
+            "copies among them may remain"
+        )
+    if counters.get("pairs_estimated"):
+        say(
+            f"warning: {counters['pairs_estimated']:,} pairs near the threshold were decided by their signatures "
+            "alone: too many were in doubt, or a text is gone"
+        )
 
 
 class Watch:

@@ -126,16 +126,26 @@ STAGED = pa.schema(
 
 
 def signatures_schema(permutations: int) -> pa.Schema:
-    """What cluster reads: row i belongs to row i of the shard's staged documents. No text."""
+    """What cluster reads: row i belongs to row i of the shard's staged documents. No text.
+
+    A row without a signature says the same, byte for byte, as another one that has it.
+    """
     return pa.schema(
         [
             pa.field("doc_id", DOC_ID, nullable=False),
             pa.field("captured_at", TIMESTAMP),
             pa.field("text_sha256", SHA256, nullable=False),
             pa.field("shingles", pa.int32(), nullable=False),  # shingles hashed, repeats counted
-            pa.field("signature", pa.binary(4 * permutations), nullable=False),  # uint32, little-endian
+            pa.field("length", pa.uint32(), nullable=False),  # bytes of the text in UTF-8
+            pa.field("findings", pa.uint16(), nullable=False),  # items of evidence
+            pa.field("signature", pa.binary(4 * permutations)),  # uint32, little-endian
         ]
     )
+
+
+def index_schema(permutations: int) -> pa.Schema:
+    """What a finished output says of its documents to later runs: their signatures, and which of them it keeps."""
+    return signatures_schema(permutations).append(pa.field("kept", pa.bool_(), nullable=False))
 
 
 # What cluster writes: one file a shard, one row for each document that shares a cluster with another.
@@ -145,7 +155,9 @@ CLUSTERS = pa.schema(
         pa.field("cluster_id", DOC_ID, nullable=False),  # the doc_id of the copy that is kept
         pa.field("cluster_size", pa.int32(), nullable=False),
         pa.field("kept", pa.bool_(), nullable=False),
-        pa.field("jaccard", pa.float32(), nullable=False),  # estimated similarity to the kept copy; 1 for itself
+        pa.field("kept_unit", pa.int32(), nullable=False),  # ordinal of the unit, by name, that holds the kept copy
+        pa.field("bears_text", pa.bool_(), nullable=False),  # the one through which the output holds its text
+        pa.field("jaccard", pa.float32(), nullable=False),  # similarity to the kept copy; 1 for itself
         # The earliest-captured document with a verified edge to this one, where it is older than this one.
         pa.field("older_doc_id", DOC_ID),
         pa.field("older_captured_at", TIMESTAMP),
@@ -180,7 +192,7 @@ DUPLICATES = pa.schema(
         pa.field("url", pa.string()),
         pa.field("captured_at", TIMESTAMP),
         pa.field("kept_doc_id", pa.string(), nullable=False),
-        pa.field("jaccard", pa.float32(), nullable=False),  # estimated similarity to the kept copy
+        pa.field("jaccard", pa.float32(), nullable=False),  # similarity to the kept copy
         pa.field("host", pa.string()),
         pa.field("language", pa.string()),
         pa.field("verdict", pa.string(), nullable=False),  # what it would be if it stood alone
@@ -188,6 +200,9 @@ DUPLICATES = pa.schema(
         pa.field("shard", pa.string(), nullable=False),
         pa.field("record_offset", pa.int64(), nullable=False),
         pa.field("because", pa.string(), nullable=False),
+        pa.field("kept_in", pa.string()),  # digest of the job that wrote the kept copy's output; null: this one
+        pa.field("text_sha256", pa.string(), nullable=False),
+        pa.field("text", pa.large_string()),  # null where another document of the outputs has the very same text
     ]
 )
 

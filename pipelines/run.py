@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 from detectors import load_detector
 from detectors.base import Detector
 from pipelines import files
+from pipelines.against import Archive, archived_parts, find_archives
 from pipelines.beam import execute
 from pipelines.errors import JobError, UsageError, one_line
 from pipelines.finish import Ending, finish
@@ -28,7 +29,8 @@ from pipelines.inspect import InspectShards, Task
 from pipelines.job import Job, digest
 from pipelines.layout import PLACES, WORK, Layout
 from pipelines.neardup.cluster import FindClusters, ShardSignatures
-from pipelines.progress import Watch, say
+from pipelines.neardup.texts import TextColumn
+from pipelines.progress import Watch, say, warn_unverified
 from pipelines.provenance.policy import Policy, PolicyError, load_policy
 from pipelines.records import Place
 from pipelines.reserve.writer import Rules
@@ -43,6 +45,7 @@ _SETTLE_BYTES = 128 << 20  # of text
 
 _WARNINGS = 20  # lines
 _OWN_NAMES = {p.value for p in PLACES} | {"statistics", "summary.json", "report.html", "README.md", WORK}
+_OWN_NAMES |= {"index", "superseded.parquet"}
 
 
 class Result(NamedTuple):
@@ -59,6 +62,7 @@ class _Plan(NamedTuple):
     job: Job
     layout: Layout
     shards: list[Shard]
+    archives: tuple[Archive, ...]
     policy: Policy
     detector: Detector | None
     tasks: list[Task]
@@ -82,7 +86,7 @@ def run(job: Job, overwrite: bool = False) -> Result:
         _cluster(plan, records)
         packs = _settle(plan, inspected)
         markers = [_whole(files.read_json(plan.layout.settled(p.number)), p.digest) for p in packs]
-        ending = Ending(job, plan.layout, plan.shards, plan.policy, plan.detector, plan.digest)
+        ending = Ending(job, plan.layout, plan.shards, plan.archives, plan.policy, plan.detector, plan.digest)
         summary = finish(ending, [marker["records"] for marker in markers], records)
         if not job.keep_work:
             files.delete([plan.layout.work])
@@ -111,6 +115,7 @@ def _plan(job: Job) -> _Plan:
     except (OSError, ValueError) as error:
         raise UsageError(f"inspect.detector: {error}") from None
     layout = Layout(job.output)
+    archives = find_archives(job.against, job.output, job.neardup)
     base = {
         "settings": {key: job.settings()[key] for key in ("ingest", "inspect", "neardup")},
         "detector": detector.digest if detector else None,
@@ -123,8 +128,9 @@ def _plan(job: Job) -> _Plan:
     ]
     # Without the times of change: copying a crawl changes those, and no byte of what comes of it.
     inputs = [[shard.name, shard.size] for shard in shards]
-    whole = digest([job.settings(), policy.model_dump(mode="json"), base, inputs])
-    return _Plan(job, layout, shards, policy, detector, tasks, whole)
+    earlier = [archive.digest for archive in archives]
+    whole = digest([job.settings(), policy.model_dump(mode="json"), base, inputs, earlier])
+    return _Plan(job, layout, shards, archives, policy, detector, tasks, whole)
 
 
 def _standing(plan: _Plan, overwrite: bool) -> dict[str, Any] | None:
@@ -254,8 +260,14 @@ def _cluster(plan: _Plan, records: int) -> None:
     if _is_whole(plan.layout.clustered, wanted):
         say("cluster  done by an earlier run")
         return
-    shards = [
-        ShardSignatures(f"{t.shard.name}\0{t.part.begin:020d}", t.staged.signatures, t.staged.clusters)
+    shards = [part.unit for part in archived_parts(plan.archives, plan.layout)]
+    shards += [
+        ShardSignatures(
+            f"{t.shard.name}\0{t.part.begin:020d}",
+            t.staged.signatures,
+            t.staged.clusters,
+            TextColumn(t.staged.documents),
+        )
         for t in plan.tasks
     ]
     count = _counter(files.join(plan.layout.work, "clusters", "*.parquet"))
@@ -263,11 +275,7 @@ def _cluster(plan: _Plan, records: int) -> None:
     with Watch("cluster", "shards", len(shards), 0, count):
         worth = records / _CLUSTER_DOCUMENTS
         counters = execute(plan.job, len(shards), worth, FindClusters(shards, plan.job.neardup))
-    if counters.get("pairs_unchecked"):
-        say(
-            f"warning: {counters['pairs_unchecked']:,} candidate pairs were beyond the bound and not compared; "
-            "copies among them may remain"
-        )
+    warn_unverified(counters)
     files.write_json(plan.layout.clustered, {"digest": wanted})
 
 
@@ -276,7 +284,9 @@ def _settle(plan: _Plan, inspected: list[dict[str, Any]]) -> list[Pack]:
     waiting = [p for p in packs if not _is_whole(plan.layout.settled(p.number), p.digest)]
     done = {p.number for p in packs} - {p.number for p in waiting}
     keep = {plan.layout.part(place, number) for place in PLACES for number in done}
-    parts = [m.path for place in PLACES for m in files.listing(files.join(plan.layout.output, place.value, "*"))]
+    keep |= {plan.layout.index_part(number) for number in done}
+    folders = [place.value for place in PLACES] + ["index"]
+    parts = [m.path for folder in folders for m in files.listing(files.join(plan.layout.output, folder, "*"))]
     files.delete([path for path in parts if path not in keep])
     markers = [m.path for m in files.listing(files.join(plan.layout.work, "settled", "part-*.json"))]
     files.delete([path for path in markers if path not in {plan.layout.settled(number) for number in done}])
@@ -284,7 +294,8 @@ def _settle(plan: _Plan, inspected: list[dict[str, Any]]) -> list[Pack]:
         say(f"settle   {len(done)} of {len(packs)} parts were written by an earlier run")
     if waiting:
         count = _counter(files.join(plan.layout.work, "settled", "part-*.json"))
-        transform = SettlePacks(waiting, plan.layout, _rules(plan), _tally_rules(plan))
+        index = plan.job.neardup if plan.job.neardup.enabled and plan.job.neardup.index else None
+        transform = SettlePacks(waiting, plan.layout, _rules(plan), _tally_rules(plan), index)
         with Watch("settle", "parts", len(packs), len(done), count):
             execute(plan.job, len(waiting), len(waiting) * plan.job.part_bytes / _SETTLE_BYTES, transform)
     return packs
@@ -304,7 +315,8 @@ def _packs(plan: _Plan, inspected: list[dict[str, Any]]) -> list[Pack]:
 
 def _rules(plan: _Plan) -> Rules:
     threshold = plan.detector.error_rates().decision.threshold if plan.detector else float("inf")
-    return Rules(plan.policy, plan.job.cutoff_at, threshold)
+    archived = tuple(part.archive.digest for part in archived_parts(plan.archives, plan.layout))
+    return Rules(plan.policy, plan.job.cutoff_at, threshold, archived)
 
 
 def _tally_rules(plan: _Plan) -> TallyRules:
@@ -313,7 +325,8 @@ def _tally_rules(plan: _Plan) -> TallyRules:
 
 
 def _cluster_digest(plan: _Plan) -> str:
-    return digest([[task.digest for task in plan.tasks], plan.job.settings()["neardup"]])
+    earlier = [archive.digest for archive in plan.archives]
+    return digest([[task.digest for task in plan.tasks], plan.job.settings()["neardup"], earlier])
 
 
 def _is_whole(path: str, wanted: str) -> bool:

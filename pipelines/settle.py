@@ -17,7 +17,9 @@ import pyarrow.compute as pc
 from pipelines import files
 from pipelines.errors import naming
 from pipelines.layout import DOCUMENT_PLACES, Layout, Staged
+from pipelines.neardup.options import NearDup
 from pipelines.records import Place
+from pipelines.reserve.index import index_part
 from pipelines.reserve.writer import Rules, StagedShard, gather, judge, output_part, rejects_part, samples
 from pipelines.statistics.tally import (
     TallyRules,
@@ -75,12 +77,14 @@ def pack(shards: Iterable[Packing], part_bytes: int) -> Iterator[tuple[Packing, 
 
 
 class SettlePacks(beam.PTransform):  # type: ignore[misc]
-    """Writes the output parts of the packs; gives one :class:`Settled` each."""
+    """Writes the output parts of the packs; gives one :class:`Settled` each. ``index``: how to sign one, if any."""
 
-    def __init__(self, packs: Sequence[Pack], layout: Layout, rules: Rules, tally: TallyRules) -> None:
+    def __init__(
+        self, packs: Sequence[Pack], layout: Layout, rules: Rules, tally: TallyRules, index: NearDup | None
+    ) -> None:
         super().__init__()
         self._packs = list(packs)
-        self._do = SettlePack(layout, rules, tally)
+        self._do = SettlePack(layout, rules, tally, index)
 
     def expand(self, pipeline: beam.Pipeline) -> beam.PCollection:
         """Wires the steps."""
@@ -95,19 +99,20 @@ class SettlePacks(beam.PTransform):  # type: ignore[misc]
 class SettlePack(beam.DoFn):  # type: ignore[misc]
     """One pack → its parts and counts."""
 
-    def __init__(self, layout: Layout, rules: Rules, tally: TallyRules) -> None:
+    def __init__(self, layout: Layout, rules: Rules, tally: TallyRules, index: NearDup | None) -> None:
         self._layout = layout
         self._rules = rules
         self._tally = tally
+        self._index = index
 
     def process(self, pack: Pack) -> Iterator[Settled]:
         """One pack."""
         with naming(", ".join(shard.name for shard in pack.shards)):
-            settled = settle_pack(pack, self._layout, self._rules, self._tally)
+            settled = settle_pack(pack, self._layout, self._rules, self._tally, self._index)
         yield settled
 
 
-def settle_pack(pack: Pack, layout: Layout, rules: Rules, tally: TallyRules) -> Settled:
+def settle_pack(pack: Pack, layout: Layout, rules: Rules, tally: TallyRules, index: NearDup | None) -> Settled:
     """Judges and writes one pack; the marker appears last."""
     shards = [_read(shard) for shard in pack.shards]
     judged = judge(gather(shards), rules)
@@ -117,6 +122,8 @@ def settle_pack(pack: Pack, layout: Layout, rules: Rules, tally: TallyRules) -> 
         files.write_parquet(layout.part(place, pack.number), part, row_group_size=_ROW_GROUP)
         records[place.value] = part.num_rows
         del part
+    if index is not None:
+        files.write_parquet(layout.index_part(pack.number), index_part(judged, index), use_dictionary=False)
     rejects = rejects_part(shards)
     files.write_parquet(layout.part(Place.REJECTS, pack.number), rejects)
     records[Place.REJECTS.value] = rejects.num_rows

@@ -14,9 +14,12 @@ WIRING = {
     "pipelines/files.py",
     "pipelines/beam_files.py",
     "pipelines/s3_files.py",
+    "pipelines/dedup.py",
     "pipelines/inspect.py",
     "pipelines/settle.py",
     "pipelines/neardup/cluster.py",
+    "pipelines/neardup/rounds.py",
+    "pipelines/repeats/count.py",
 }
 
 

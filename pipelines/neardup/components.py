@@ -45,7 +45,57 @@ def stars(keys: npt.NDArray[np.uint64], nodes: Nodes) -> Edges:
     """Joins the nodes that share a key: one edge from the smallest of them to each other."""
     order = np.lexsort((nodes, keys))
     keys, nodes = keys[order], nodes[order]
-    first = np.ones(len(keys), bool)
-    first[1:] = keys[1:] != keys[:-1]
+    first = starts(keys)
     anchors = nodes[np.maximum.accumulate(np.where(first, np.arange(len(keys)), 0))]
     return np.stack([anchors[~first], nodes[~first]], axis=1)
+
+
+def starts(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.bool_]:
+    """Where in values of any order a run of equal ones begins."""
+    new = np.ones(len(values), bool)
+    new[1:] = values[1:] != values[:-1]
+    return new
+
+
+def distinct(edges: Edges) -> Edges:
+    """Each edge once, ordered by its second node and then by its first; holds 41 bytes an edge beside those given."""
+    edges = edges[np.lexsort((edges[:, 0], edges[:, 1]))]
+    return edges[starts(edges[:, 0]) | starts(edges[:, 1])]
+
+
+def smallest_neighbours(edges: Edges) -> tuple[Nodes, Nodes]:
+    """Each second node in ascending order, and the smallest first node beside it.
+
+    Args:
+        edges: uint64[e, 2] in the order of :func:`distinct`, the smaller node first.
+    """
+    first = starts(edges[:, 1])
+    return edges[first, 1], edges[first, 0]
+
+
+def look_up(wanted: Nodes, nodes: Nodes, values: Nodes) -> tuple[npt.NDArray[np.bool_], Nodes]:
+    """Which of the wanted are among the nodes (ascending), and for these, in order, their values."""
+    if not len(nodes):
+        return np.zeros(len(wanted), bool), values
+    at = np.minimum(np.searchsorted(nodes, wanted), len(nodes) - 1)
+    found = nodes[at] == wanted
+    return found, values[at[found]]
+
+
+def large_star(edges: Edges, nodes: Nodes, smallest: Nodes) -> tuple[Edges, int]:
+    """Joins each node's larger neighbours to its smallest neighbour, or to itself where it has no smaller one.
+
+    The large-star operation of Kiveris et al., *Connected Components in MapReduce and Beyond* (SoCC 2014), cut by the
+    larger end of the edges. It keeps the components and adds no edges.
+
+    Args:
+        edges: uint64[e, 2], the smaller node first.
+        nodes: uint64[n] in ascending order: of the first nodes in ``edges``, those that have a smaller neighbour.
+        smallest: uint64[n]; the smallest neighbour of each of them.
+
+    Gives the edges in the order of :func:`distinct`, the smaller node first, and how many of ``edges`` it changed.
+    """
+    found, values = look_up(edges[:, 0], nodes, smallest)
+    moved = edges.copy()
+    moved[found, 0] = values
+    return distinct(moved), len(values)

@@ -27,6 +27,9 @@ from datasketch import MinHash
 from pipelines.neardup.options import NearDup
 from pipelines.neardup.shingles import shingle_hashes
 
+# Of the way from a text to its signature; raised whenever that changes, since signatures are compared across runs.
+VERSION = 1
+
 
 class Signatures(NamedTuple):
     """Signatures of n documents: ``values`` uint32[n, permutations]; ``shingles`` int32[n], repeats counted."""

@@ -1,13 +1,11 @@
-"""From the members of candidate blocks to the rows of the cluster files, by way of packed records.
+"""From the members of candidate blocks to the rows of the cluster files.
 
-Everything here is a structured numpy array, since that is what crosses a shuffle as plain bytes. A *handle* names a
-document inside one run: shard ordinal (by sorted shard name) in the upper 32 bits, row in the lower.
+Documents that say the same, byte for byte, are compared as one. What is found holds for each of them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -15,23 +13,30 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipelines.neardup.bands import parameters
-from pipelines.neardup.keep import UNKNOWN, keep_order
+from pipelines.neardup.keep import keep_order
+from pipelines.neardup.members import KEYED, NO_SETS, Members, Packed, TextSets
 from pipelines.neardup.options import NearDup
-from pipelines.neardup.verify import matches, verify
+from pipelines.neardup.verify import (
+    SET_BYTES,
+    Compared,
+    Index,
+    Sets,
+    compare,
+    decide,
+    similarities,
+    zone,
+)
 from pipelines.records import CLUSTERS, DOC_ID, TIMESTAMP
 
-Packed = npt.NDArray[Any]  # a structured array
-
-# A key that documents meet under, and the document.
-KEYED = np.dtype([("key", "<u8"), ("handle", "<u8")])
-
-# A row of a cluster file, with the shard that it goes to. Where `has_older` is false the three that follow are null.
+# A row of a cluster file, with the unit that it goes to. Where `has_older` is false the three that follow are null.
 FOUND = np.dtype(
     [
         ("handle", "<u8"),
         ("cluster_id", "u1", 16),
         ("cluster_size", "<i4"),
         ("kept", "?"),
+        ("kept_unit", "<i4"),
+        ("bears_text", "?"),
         ("jaccard", "<f4"),
         ("has_older", "?"),
         ("older_doc_id", "u1", 16),
@@ -41,81 +46,138 @@ FOUND = np.dtype(
 )
 
 
-def member_dtype(permutations: int) -> np.dtype[Any]:
-    """A document of a candidate block: all that decides its cluster. ``block`` is the smallest handle in the block."""
-    return np.dtype(
-        [
-            ("block", "<u8"),
-            ("handle", "<u8"),
-            ("captured_at", "<i8"),
-            ("doc_id", "u1", 16),
-            ("signature", "<u4", permutations),
-        ]
+class Resolved(NamedTuple):
+    """What became of the blocks of some members.
+
+    ``found`` are rows of :data:`FOUND`, by handle. Where sets are needed first, ``waiting`` are the members of such
+    blocks and ``wanted`` the documents whose sets they need (:data:`KEYED`; key: block).
+    """
+
+    found: Packed
+    waiting: Members
+    wanted: Packed
+    unchecked: int
+    estimated: int
+
+
+class _Texts(NamedTuple):
+    """The distinct texts of blocks: one after the other, block by block, the earliest capture first.
+
+    ``of`` is the text of each member; ``first`` the member that was captured first; ``source`` the handle of the one
+    whose signature counts, the first unit's. ``blocks`` are the borders.
+    """
+
+    of: Index
+    first: Index
+    source: npt.NDArray[np.uint64]
+    signatures: npt.NDArray[np.uint32]
+    blocks: Index
+
+
+def resolve(members: Members, sets: TextSets | None, options: NearDup) -> Resolved:
+    """Resolves whole blocks. Without ``sets``, blocks in which signatures leave a doubt wait for them."""
+    members = members.take(keep_order(members.rows, ("captured_at",)))
+    rows = members.rows
+    texts = _distinct(members)
+    limits = zone(options.threshold, options.permutations, options.verify == "exact")
+    compared = compare(texts.signatures, texts.blocks, limits, parameters(options.threshold, options.permutations))
+    counted = sets is None  # each pair once, though what waits is compared twice
+    wanted, waits = _in_doubt(rows, texts, compared) if sets is None else (np.empty(0, np.int64), np.zeros(0, bool))
+    known = (sets or NO_SETS).at(texts.source)
+    if sets is None:
+        compared = compared._replace(doubts=compared.doubts[~waits[compared.doubts[:, 0]]])
+    final, estimated = decide(compared, texts.signatures, known, options.threshold, limits.needed)
+    waiting = waits[texts.of] if sets is None else np.zeros(len(rows), bool)
+    found = _found(rows, texts, final, known, options)[~waiting]
+    found = found[found["cluster_size"] > 1]
+    needed = np.empty(len(wanted), KEYED)
+    needed["key"], needed["handle"] = rows["block"][texts.first[wanted]], texts.source[wanted]
+    return Resolved(
+        found[np.argsort(found["handle"])],
+        members.take(np.flatnonzero(waiting)),
+        needed[np.argsort(needed["handle"])],
+        compared.unchecked if counted else 0,
+        estimated + (compared.estimated if counted else 0),
     )
 
 
-def members_of(batch: pa.RecordBatch, blocks: Packed, first_row: int, permutations: int) -> Packed:
-    """The members of blocks in one batch of a signature file.
+def _distinct(members: Members) -> _Texts:
+    """The distinct texts of members that stand block by block, the earliest capture first."""
+    rows = members.rows
+    n = len(rows)
+    keys = (rows["text"][:, 1], rows["text"][:, 0], rows["block"])
+    order = np.lexsort((np.arange(n), *keys))
+    new = np.ones(n, bool)
+    new[1:] = np.any([key[order[1:]] != key[order[:-1]] for key in keys], axis=0)
+    first = np.empty(n, np.int64)
+    first[order] = order[np.maximum.accumulate(np.where(new, np.arange(n), 0))]
+    texts, of = np.unique(first, return_inverse=True)
+    borders = np.flatnonzero(np.diff(rows["block"][texts])) + 1
+    blocks = np.concatenate([[0], borders, [len(texts)]]).astype(np.int64)
 
-    ``blocks`` is a :data:`KEYED` array (key: block) of the documents wanted, all inside the batch, whose first row is
-    row ``first_row`` of the shard.
-    """
-    rows = (blocks["handle"] & np.uint64(0xFFFFFFFF)).astype(np.int64) - first_row
-    members = np.empty(len(rows), member_dtype(permutations))
-    members["block"], members["handle"] = blocks["key"], blocks["handle"]
-    captured = batch.column("captured_at").cast(pa.int64()).fill_null(int(UNKNOWN))
-    members["captured_at"] = captured.to_numpy(zero_copy_only=False)[rows]
-    members["doc_id"] = fixed_width(batch.column("doc_id"), np.dtype("u1"))[rows]
-    members["signature"] = fixed_width(batch.column("signature"), np.dtype("<u4"))[rows]
-    return members
+    signed = np.flatnonzero(rows["signed"])
+    signed = signed[np.argsort(rows["handle"][signed])]
+    has, chosen = np.unique(of[signed], return_index=True)
+    place = np.cumsum(rows["signed"]) - 1
+    # A text may come unsigned, from an output that says that an earlier one has it. It then stands alone in its block.
+    source, signatures = texts.copy(), np.zeros((len(texts), members.signatures.shape[1]), np.uint32)
+    source[has], signatures[has] = signed[chosen], members.signatures[place[signed[chosen]]]
+    return _Texts(of.astype(np.int64), texts, rows["handle"][source], signatures, blocks)
 
 
-def fixed_width(column: pa.FixedSizeBinaryArray, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
-    """A fixed-width binary column of n rows, without nulls, as ``dtype[n, width / itemsize]``; copies nothing."""
-    width = column.type.byte_width
-    data = np.frombuffer(column.buffers()[1], np.uint8)[column.offset * width : (column.offset + len(column)) * width]
-    return data.view(dtype).reshape(len(column), -1)
+def _in_doubt(rows: Packed, texts: _Texts, compared: Compared) -> tuple[Index, npt.NDArray[np.bool_]]:
+    """The texts whose sets are wanted, and for each text whether its block waits for any."""
+    wanted = np.unique(compared.doubts)
+    block = np.repeat(np.arange(len(texts.blocks) - 1), np.diff(texts.blocks))
+    size = 4 * rows["shingles"][texts.first[wanted]].astype(np.int64)
+    held = np.bincount(block[wanted], weights=size, minlength=len(texts.blocks) - 1)
+    waits = (held > 0) & (held <= SET_BYTES)
+    return wanted[waits[block[wanted]]], waits[block]
 
 
-def resolve(members: Packed, options: NearDup) -> tuple[Packed, int]:
-    """The cluster rows (:data:`FOUND`, by handle) of whole blocks, and the number of candidate pairs left unchecked."""
-    members = members[keep_order(members["block"], members["captured_at"], members["doc_id"], members["handle"])]
-    signatures = np.ascontiguousarray(members["signature"])
-    n = len(members)
-    borders = np.flatnonzero(np.diff(members["block"])) + 1
-    blocks = np.concatenate([[0], borders, [n]]).astype(np.int64)
-    banding = parameters(options.threshold, options.permutations)
-    kept, earliest, unchecked = verify(signatures, blocks, options.threshold, banding)
-
-    size = np.bincount(kept, minlength=n)[kept]
-    older = np.minimum(earliest, n - 1)
-    has_older = (earliest < n) & (members["captured_at"][older] < members["captured_at"])
+def _found(rows: Packed, texts: _Texts, compared: Compared, known: Sets, options: NearDup) -> Packed:
+    """A row for each member."""
+    n = len(rows)
     everyone = np.arange(n)
+    cluster = compared.parent[texts.of]
+    order = keep_order(rows, options.keep)
+    rank = np.empty(n, np.int64)
+    rank[order] = everyone
+    best = np.full(len(texts.first), n, np.int64)
+    np.minimum.at(best, cluster, rank)
+    kept = order[best[cluster]]
+
+    no_text = len(texts.first)
+    like = compared.earliest[texts.of]
+    older_text = np.where(like < no_text, like, texts.of)
+    older = texts.first[older_text]
+    has_older = (older != everyone) & (rows["captured_at"][older] < rows["captured_at"])
+
     found = np.zeros(n, FOUND)
-    found["handle"] = members["handle"]
-    found["cluster_id"] = members["doc_id"][kept]
-    found["cluster_size"] = size
+    found["handle"] = rows["handle"]
+    found["cluster_id"] = rows["doc_id"][kept]
+    found["cluster_size"] = np.bincount(cluster, minlength=no_text)[cluster]
     found["kept"] = kept == everyone
-    found["jaccard"] = matches(signatures, everyone, kept) / options.permutations
+    found["kept_unit"] = rows["handle"][kept] >> np.uint64(32)
+    same = texts.of == texts.of[kept]
+    found["bears_text"] = found["kept"] | (~same & (texts.first[texts.of] == everyone))
+    found["jaccard"] = _similarities(texts, known, texts.of, texts.of[kept])
     found["has_older"] = has_older
-    found["older_doc_id"] = members["doc_id"][older]
-    found["older_captured_at"] = members["captured_at"][older]
-    found["older_jaccard"] = matches(signatures, everyone, older) / options.permutations
-    found = found[size > 1]
-    return found[np.argsort(found["handle"])], unchecked
+    found["older_doc_id"] = rows["doc_id"][older]
+    found["older_captured_at"] = rows["captured_at"][older]
+    found["older_jaccard"] = _similarities(texts, known, texts.of, older_text)
+    return found
 
 
-def by_shard(packed: Packed) -> Iterator[tuple[int, Packed]]:
-    """Cuts an array with a ``handle`` field, ascending, into the stretches of one shard each."""
-    ordinals = packed["handle"] >> np.uint64(32)
-    borders = np.flatnonzero(np.diff(ordinals)) + 1
-    for piece in np.split(packed, borders):
-        if len(piece):
-            yield int(piece["handle"][0] >> np.uint64(32)), piece
+def _similarities(texts: _Texts, known: Sets, left: Index, right: Index) -> npt.NDArray[np.float64]:
+    values = np.ones(len(left))
+    unlike = np.flatnonzero(left != right)
+    values[unlike] = similarities(texts.signatures, known, left[unlike], right[unlike])
+    return values
 
 
 def cluster_table(found: Packed) -> pa.Table:
-    """Rows of one shard as :data:`pipelines.records.CLUSTERS`, by row."""
+    """Rows of one unit as :data:`pipelines.records.CLUSTERS`, by row."""
     found = found[np.argsort(found["handle"])]
     absent = pa.array(~found["has_older"])
 
@@ -127,6 +189,8 @@ def cluster_table(found: Packed) -> pa.Table:
         "cluster_id": _doc_ids(found["cluster_id"]),
         "cluster_size": found["cluster_size"],
         "kept": found["kept"],
+        "kept_unit": found["kept_unit"],
+        "bears_text": found["bears_text"],
         "jaccard": found["jaccard"],
         "older_doc_id": present(_doc_ids(found["older_doc_id"])),
         "older_captured_at": present(pa.array(found["older_captured_at"]).cast(TIMESTAMP)),

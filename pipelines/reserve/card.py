@@ -44,9 +44,13 @@ def headline(output: str, summary: dict[str, Any]) -> str:
     records = summary["records"]
     width = len(f"{records['in']:,}")
     places = [f"  {place.value:<11}{records[place.value]:>{width},}" for place in Place]
-    lines = [
-        f"{records['in']:,} records in {len(summary['job']['inputs'])} shards",
-        *places,
+    lines = [f"{records['in']:,} records in {len(summary['job']['inputs'])} shards", *places]
+    if summary["job"]["against"]:
+        lines.append(
+            f"compared with {len(summary['job']['against'])} earlier outputs; {summary['superseded']:,} of their "
+            "documents are copies of others (superseded.parquet)"
+        )
+    lines += [
         share_sentence(summary),
         "",
         f"reserve     {output}/{Place.RESERVE.value}",

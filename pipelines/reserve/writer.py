@@ -28,6 +28,7 @@ from pipelines.records import (
     Place,
     canonical_time,
 )
+from pipelines.reserve.index import hex_digits, kept_in
 
 _SAMPLES = 3  # documents of each verdict that the report shows
 _SAMPLE_CHARACTERS = 600
@@ -39,6 +40,7 @@ class Rules(NamedTuple):
     policy: Policy
     cutoff: datetime
     threshold: float  # probability from which the detector calls a text machine-made
+    archived: tuple[str, ...] = ()  # of each unit of an earlier output, in their order: the digest of its job
 
 
 class StagedShard(NamedTuple):
@@ -75,7 +77,9 @@ def judge(documents: pa.Table, rules: Rules) -> pa.Table:
     removed = pc.invert(pc.fill_null(documents["kept"], True))
     place = pc.if_else(removed, Place.DUPLICATES.value, decisions.place)
     because = pa.array(reasons(rules.policy), pa.string()).take(decisions.rule)
-    for name, column in (("verdict", decisions.verdict), ("place", place), ("because", because)):
+    elsewhere = kept_in(documents["kept_unit"], rules.archived)
+    added = {"verdict": decisions.verdict, "place": place, "because": because, "kept_in": elsewhere}
+    for name, column in added.items():
         documents = documents.append_column(name, column)
     # Stable: two captures with one doc_id keep the order of their shards.
     return documents.take(pc.sort_indices(documents["doc_id"]))
@@ -84,15 +88,18 @@ def judge(documents: pa.Table, rules: Rules) -> pa.Table:
 def output_part(judged: pa.Table, place: Place) -> pa.Table:
     """The rows of one place, as `records.OUTPUT` or `records.DUPLICATES`."""
     rows = judged.filter(pc.equal(judged["place"], place.value))
-    schema = DUPLICATES if place is Place.DUPLICATES else OUTPUT
-    return pa.table([_output_column(rows, name) for name in schema.names], schema=schema).combine_chunks()
+    columns = DUPLICATES if place is Place.DUPLICATES else OUTPUT
+    if place is Place.DUPLICATES:
+        own = pc.if_else(rows["bears_text"], rows["text"], pa.scalar(None, pa.large_string()))
+        rows = rows.set_column(rows.schema.get_field_index("text"), "text", own)
+    return pa.table([_output_column(rows, name) for name in columns.names], schema=columns).combine_chunks()
 
 
 def _output_column(rows: pa.Table, name: str) -> pa.Array | pa.ChunkedArray:
     if name == "kept_doc_id":
         name = "cluster_id"  # a cluster is called by the copy that is kept
     if name in ("doc_id", "text_sha256", "cluster_id"):
-        return _hex(rows[name])
+        return hex_digits(rows[name])
     return pc.fill_null(rows[name], 1) if name == "cluster_size" else rows[name]
 
 
@@ -112,7 +119,7 @@ def samples(judged: pa.Table) -> pa.Table:
     few = kept.take(np.sort(np.concatenate([np.empty(0, np.int64), *rows])))
     text = pc.utf8_slice_codeunits(few["text"], 0, _SAMPLE_CHARACTERS)
     names = ["url", "captured_at", "language", "verdict", "place", "machine_probability", "evidence"]
-    return pa.table({"doc_id": _hex(few["doc_id"]), **{n: few[n] for n in names}, "text": text})
+    return pa.table({"doc_id": hex_digits(few["doc_id"]), **{n: few[n] for n in names}, "text": text})
 
 
 def merge_samples(tables: Sequence[pa.Table]) -> pa.Table:
@@ -135,7 +142,7 @@ def _widen(shard: StagedShard) -> pa.Table:
     for field in CLUSTERS:
         if field.name != "row":
             table = table.append_column(field.name, shard.clusters[field.name].take(take))
-    for name in ("shingles", "signature"):
+    for name in ("shingles", "length", "findings", "signature"):
         table = table.append_column(name, shard.signatures[name])
     return table.append_column("shard", pa.repeat(pa.scalar(shard.name, pa.string()), rows))
 
@@ -164,7 +171,3 @@ def _whole(column: pa.ChunkedArray) -> pa.Array:
     """A column as one array."""
     whole = column.combine_chunks()
     return whole.chunk(0) if isinstance(whole, pa.ChunkedArray) and whole.num_chunks else whole
-
-
-def _hex(column: pa.ChunkedArray) -> pa.Array:
-    return pa.array([None if value is None else value.hex() for value in column.to_pylist()], pa.string())

@@ -20,6 +20,7 @@ from pipelines import records
 from pipelines.neardup.cluster import FindClusters, ShardSignatures
 from pipelines.neardup.minhash import sign
 from pipelines.neardup.options import NearDup
+from pipelines.neardup.texts import TextColumn
 
 SHARED = Path(__file__).resolve().parents[2].parent / "shared"
 START = datetime(2020, 1, 1, tzinfo=UTC)
@@ -42,6 +43,7 @@ class Doc(NamedTuple):
     doc_id: bytes
     captured_at: datetime | None
     text: str
+    findings: int = 0
 
 
 def doc(name: str, text: str, day: int | None = 0) -> Doc:
@@ -107,11 +109,15 @@ def write_shard(folder: Path, name: str, docs: Sequence[Doc], options: NearDup) 
         "captured_at": [d.captured_at for d in docs],
         "text_sha256": [hashlib.sha256(d.text.encode()).digest() for d in docs],
         "shingles": signed.shingles,
+        "length": [len(d.text.encode()) for d in docs],
+        "findings": [d.findings for d in docs],
         "signature": signed.column(),
     }
     path = folder / f"{name}.signatures.parquet"
     pq.write_table(pa.table(columns, schema=records.signatures_schema(options.permutations)), path)
-    return ShardSignatures(name, str(path), str(folder / f"{name}.clusters.parquet"))
+    texts = folder / f"{name}.texts.parquet"
+    pq.write_table(pa.table({"text": pa.array([d.text for d in docs], pa.large_string())}), texts, row_group_size=7)
+    return ShardSignatures(name, str(path), str(folder / f"{name}.clusters.parquet"), TextColumn(str(texts)))
 
 
 def write_shards(folder: Path, docs: Sequence[Doc], count: int, options: NearDup) -> list[ShardSignatures]:

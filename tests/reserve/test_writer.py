@@ -44,6 +44,8 @@ def shard(name: str, ids: list[int], when: list[datetime], probability: list[flo
         "captured_at": when,
         "text_sha256": [bytes(32)] * rows,
         "shingles": [1] * rows,
+        "length": [6] * rows,
+        "findings": [0] * rows,
         "signature": [bytes(16)] * rows,
     }
     return StagedShard(
@@ -56,7 +58,7 @@ def shard(name: str, ids: list[int], when: list[datetime], probability: list[flo
 
 
 def clustered(to: StagedShard, row: int, **values: object) -> StagedShard:
-    line = {"row": row, "cluster_size": 2, "jaccard": 0.9} | dict.fromkeys(CLUSTERS.names[-3:]) | values
+    line = {"row": row, "cluster_size": 2, "kept_unit": 0, "bears_text": True, "jaccard": 0.9} | dict.fromkeys(CLUSTERS.names[-3:]) | values
     return to._replace(clusters=pa.concat_tables([to.clusters, pa.Table.from_pylist([line], CLUSTERS)]))
 
 
