@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from pipelines import files
 from pipelines.errors import UsageError
 from pipelines.layout import DOCUMENT_PLACES, Layout
-from pipelines.neardup.cluster import ShardSignatures
+from pipelines.neardup.candidates import ShardSignatures
 from pipelines.neardup.options import NearDup
 from pipelines.neardup.texts import ArchivedTexts
 from pipelines.records import Place
@@ -36,10 +36,11 @@ SUPERSEDED = pa.schema(
 
 
 class Archive(NamedTuple):
-    """An earlier output: where it lies, the digest of its job, and its parts' numbers."""
+    """An earlier output: where it lies, the digest of its job, its documents, and its parts' numbers."""
 
     output: str
     digest: str
+    documents: int
     parts: tuple[int, ...]
 
 
@@ -117,4 +118,5 @@ def _archive(output: str, own: str, options: NearDup) -> Archive:
             f"against: {output}: signed with {unlike[0]} {unlike[1]}, and this job with {unlike[2]}; "
             "such signatures cannot be compared: use the same settings and version for both"
         )
-    return Archive(output, str(summary["job"]["digest"]), tuple(numbers))
+    documents = sum(summary["records"][place.value] for place in (*DOCUMENT_PLACES, Place.DUPLICATES))
+    return Archive(output, str(summary["job"]["digest"]), documents, tuple(numbers))

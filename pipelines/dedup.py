@@ -9,6 +9,7 @@ document is a row of a file::
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -27,9 +28,10 @@ from pipelines.ingest.shards import Shard, find_shards
 from pipelines.ingest.timestamps import parse_time
 from pipelines.job import Job
 from pipelines.layout import WORK
-from pipelines.neardup.cluster import FindClusters, ShardSignatures
+from pipelines.neardup.candidates import ShardSignatures
 from pipelines.neardup.minhash import sign, warm_up
 from pipelines.neardup.options import NearDup
+from pipelines.neardup.search import find_clusters
 from pipelines.neardup.texts import TextColumn
 from pipelines.progress import Watch, warn_unverified
 from pipelines.records import DOC_ID, TIMESTAMP, signatures_schema
@@ -72,6 +74,7 @@ class Unit(NamedTuple):
 
     ordinal: int  # of the file, by name
     first_row: int
+    rows: int
     texts: TextColumn
     shard: ShardSignatures
 
@@ -98,8 +101,9 @@ def dedup(job: Job, columns: Columns, overwrite: bool = False) -> Deduplicated:
         with Watch(
             "cluster", "parts", len(tasks), 0, lambda: len(files.listing(files.join(work, "*.clusters.parquet")))
         ):
-            transform = FindClusters([task.shard for task in tasks], job.neardup)
-            counters = execute(job, len(tasks), sum(sizes) / _WORTH_BYTES, transform)
+            start = functools.partial(execute, job, len(tasks), sum(sizes) / _WORTH_BYTES)
+            between, documents = files.join(work, "blocks"), sum(task.rows for task in tasks)
+            counters = find_clusters([task.shard for task in tasks], job.neardup, documents, between, start)
         warn_unverified(counters)
         found = _write(path, shards, tasks)
     finally:
@@ -217,7 +221,7 @@ def _units(ordinal: int, shard: Shard, columns: Columns, work: str) -> Iterator[
         name = f"{shard.name}\0{first:020d}"
         texts = TextColumn(shard.path, columns.text, first, last)
         signatures = ShardSignatures(name, f"{stem}.signatures.parquet", f"{stem}.clusters.parquet", texts)
-        yield Unit(ordinal, sum(rows[:first]), texts, signatures), held
+        yield Unit(ordinal, sum(rows[:first]), sum(rows[first:last]), texts, signatures), held
         first = last
 
 
@@ -238,17 +242,15 @@ def _check(path: str, schema: pa.Schema, columns: Columns) -> None:
 def _write(path: str, shards: Sequence[Shard], units: Sequence[Unit]) -> Deduplicated:
     """Gathers the cluster files of all units in the list of documents to drop."""
     names = pa.array([shard.name for shard in shards], pa.string())
-    documents = duplicates = clusters = 0
+    duplicates = clusters = 0
     with files.open_write(path) as out, pq.ParquetWriter(out, SCHEMA, compression="zstd") as writer:
         for unit in units:
             found = files.read_parquet(unit.shard.clusters)
-            with files.open_read(unit.shard.signatures) as stream:
-                documents += pq.read_metadata(stream).num_rows
             clusters += int(pc.sum(found["kept"]).as_py() or 0)
             removed = found.filter(pc.invert(found["kept"])).combine_chunks()
             duplicates += removed.num_rows
             writer.write_table(_rows(unit, removed, names))
-    return Deduplicated(path, documents, duplicates, clusters)
+    return Deduplicated(path, sum(unit.rows for unit in units), duplicates, clusters)
 
 
 def _rows(unit: Unit, removed: pa.Table, names: pa.StringArray) -> pa.Table:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import functools
 import itertools
 import os
 from collections.abc import Iterator
@@ -28,7 +29,8 @@ from pipelines.ingest.shards import Shard, find_shards
 from pipelines.inspect import InspectShards, Task
 from pipelines.job import Job, digest
 from pipelines.layout import PLACES, WORK, Layout
-from pipelines.neardup.cluster import FindClusters, ShardSignatures
+from pipelines.neardup.candidates import ShardSignatures
+from pipelines.neardup.search import find_clusters
 from pipelines.neardup.texts import TextColumn
 from pipelines.progress import Watch, say, warn_unverified
 from pipelines.provenance.policy import Policy, PolicyError, load_policy
@@ -272,9 +274,12 @@ def _cluster(plan: _Plan, records: int) -> None:
     ]
     count = _counter(files.join(plan.layout.work, "clusters", "*.parquet"))
     files.delete([shard.clusters for shard in shards])
-    with Watch("cluster", "shards", len(shards), 0, count):
-        worth = records / _CLUSTER_DOCUMENTS
-        counters = execute(plan.job, len(shards), worth, FindClusters(shards, plan.job.neardup))
+    with Watch("cluster", "parts", len(shards), 0, count):
+        documents = records + sum(archive.documents for archive in plan.archives)
+        worth = documents / _CLUSTER_DOCUMENTS
+        between = files.join(plan.layout.work, "blocks")
+        start = functools.partial(execute, plan.job, len(shards), worth)
+        counters = find_clusters(shards, plan.job.neardup, documents, between, start)
     warn_unverified(counters)
     files.write_json(plan.layout.clustered, {"digest": wanted})
 

@@ -17,8 +17,10 @@ WIRING = {
     "pipelines/dedup.py",
     "pipelines/inspect.py",
     "pipelines/settle.py",
+    "pipelines/neardup/candidates.py",
     "pipelines/neardup/cluster.py",
     "pipelines/neardup/rounds.py",
+    "pipelines/neardup/search.py",
     "pipelines/repeats/count.py",
 }
 

@@ -21,38 +21,34 @@
 
 What is shuffled are integers and packed bytes, thousands of rows to an element::
 
-    shards = [ShardSignatures("a.warc.gz", "a.signatures.parquet", "a.clusters.parquet", TextColumn("a.parquet"))]
+    units = [ShardSignatures("a.warc.gz", "a.signatures.parquet", "a.clusters.parquet", TextColumn("a.parquet"))]
     with beam.Pipeline(runner=FnApiRunner()) as pipeline:
-        pipeline | FindClusters(shards, NearDup()) | beam.Map(print)
+        pipeline | FindClusters(units, NearDup()) | beam.Map(print)
 
 The result depends on the units' contents and names alone, not on their order, on ``ranges`` or on the workers.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import apache_beam as beam
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
-import pyarrow.parquet as pq
 from apache_beam.metrics import Metrics
 from apache_beam.pvalue import TaggedOutput
 
 from pipelines import files
-from pipelines.errors import JobError
-from pipelines.neardup.bands import band_hashes, hash_range, mix64, parameters
-from pipelines.neardup.components import forest, stars
+from pipelines.neardup.bands import hash_range, mix64, parameters
+from pipelines.neardup.candidates import FindEdges, JoinEdges, ShardSignatures, candidates, read_signatures
 from pipelines.neardup.members import (
     KEYED,
     MEMBER_COLUMNS,
     Members,
-    Packed,
     TextSets,
     by_unit,
-    fixed_width,
     joined,
     members_of,
     once_signed,
@@ -63,22 +59,10 @@ from pipelines.neardup.members import (
 from pipelines.neardup.options import NearDup
 from pipelines.neardup.resolve import FOUND, cluster_table, resolve
 from pipelines.neardup.sets import shingle_sets
-from pipelines.neardup.texts import Texts
 
 _NAMESPACE = "neardup"
-_BATCH_ROWS = 1 << 16
 _RESOLVED, _WAITING, _WANTED = "resolved", "waiting", "wanted"
 _NONE = np.empty(0, np.uint32)
-_SHRINK_BYTES = 64 << 20  # a worker shrinks the edges that it holds to a forest at this size
-
-
-class ShardSignatures(NamedTuple):
-    """One unit: its name, the signature file to read, the cluster file to write, and where the texts lie."""
-
-    name: str
-    signatures: str
-    clusters: str
-    texts: Texts
 
 
 class ShardClusters(NamedTuple):
@@ -95,49 +79,85 @@ class FindClusters(beam.PTransform):  # type: ignore[misc]
     A unit without near-duplicates gets an empty file, so a missing file is always an error; with ``enabled: false``
     all are empty. Gives a PCollection of :class:`ShardClusters`. Of what lies beyond the bounds of
     :mod:`pipelines.neardup.verify`, the metric ``neardup/pairs_unchecked`` bounds the candidate pairs that were not
-    compared, and ``neardup/pairs_estimated`` counts those that were decided without their sets. Raises ValueError if
-    two units share a name.
+    compared, and ``neardup/pairs_estimated`` counts those that were decided without their sets. Units come by name,
+    as :func:`pipelines.neardup.search.find_clusters` puts them.
     """
 
-    def __init__(self, shards: Sequence[ShardSignatures], options: NearDup) -> None:
-        super().__init__()
-        self._shards = sorted(shards)
-        self._options = options
-        names = [shard.name for shard in self._shards]
-        if len(set(names)) < len(names):
-            raise ValueError("two shards have the same name; a document's place would not be unique")
-
-    def expand(self, pbegin: Any) -> beam.PCollection[ShardClusters]:
-        """Wires the six steps."""
-        everywhere = pbegin | "EveryShard" >> beam.Create([(i, b"") for i in range(len(self._shards))])
-        found = [everywhere]
-        if self._options.enabled:
-            found.append(everywhere | "Find" >> _Find(self._shards, self._options))
-        return (
-            found
-            | "All" >> beam.Flatten()
-            | "ByShard" >> beam.GroupByKey()
-            | "Write" >> beam.ParDo(_Write(self._shards)).with_output_types(ShardClusters)
-        )
-
-
-class _Find(beam.PTransform):  # type: ignore[misc]
     def __init__(self, shards: Sequence[ShardSignatures], options: NearDup) -> None:
         super().__init__()
         self._shards = shards
         self._options = options
 
-    def expand(self, shards: beam.PCollection[tuple[int, bytes]]) -> beam.PCollection[tuple[int, bytes]]:
-        candidates = (
-            shards
-            | "Spread" >> beam.Reshuffle()
-            | "Bands" >> beam.ParDo(_Bands(self._shards, self._options))
-            | "ByBand" >> beam.GroupByKey()
-            | "Buckets" >> beam.FlatMapTuple(_buckets).with_output_types(bytes)
-            | "Blocks" >> beam.CombineGlobally(_Forest())
-            | "Candidates" >> beam.FlatMap(_candidates).with_output_types(tuple[int, bytes])
+    def expand(self, pbegin: Any) -> beam.PCollection[ShardClusters]:
+        """Wires the steps."""
+        everywhere = pbegin | "EveryShard" >> beam.Create([(i, b"") for i in range(len(self._shards))])
+        if not self._options.enabled:
+            return everywhere | "Nothing" >> _Write(self._shards)
+        blocks = (
+            everywhere
+            | "Edges" >> FindEdges(self._shards, self._options)
+            | "Blocks" >> JoinEdges()
+            | "Candidates" >> beam.FlatMap(candidates).with_output_types(tuple[int, bytes])
         )
-        return candidates | "Resolve" >> Resolve(self._shards, self._options)
+        found = blocks | "Resolve" >> Resolve(self._shards, self._options)
+        return (everywhere, found) | "All" >> beam.Flatten() | "Results" >> _Write(self._shards)
+
+
+class WriteEdges(beam.PTransform):  # type: ignore[misc]
+    """The first half of :class:`FindClusters` for more edges than one process holds: candidate edges to files."""
+
+    def __init__(self, shards: Sequence[ShardSignatures], options: NearDup, folder: str) -> None:
+        super().__init__()
+        self._shards = shards
+        self._options = options
+        self._folder = folder
+
+    def expand(self, pbegin: Any) -> beam.PCollection[str]:
+        """Wires the steps."""
+        return (
+            pbegin
+            | "EveryShard" >> beam.Create([(i, b"") for i in range(len(self._shards))])
+            | "Edges" >> FindEdges(self._shards, self._options)
+            | "Save" >> beam.MapTuple(functools.partial(_save, self._folder)).with_output_types(str)
+        )
+
+
+class ResolveComponents(beam.PTransform):  # type: ignore[misc]
+    """The second half: files that together are the forest of all edges to cluster files."""
+
+    def __init__(self, shards: Sequence[ShardSignatures], options: NearDup, components: Sequence[str]) -> None:
+        super().__init__()
+        self._shards = shards
+        self._options = options
+        self._components = components
+
+    def expand(self, pbegin: Any) -> beam.PCollection[ShardClusters]:
+        """Wires the steps."""
+        everywhere = pbegin | "EveryShard" >> beam.Create([(i, b"") for i in range(len(self._shards))])
+        blocks = (
+            pbegin
+            | "Components" >> beam.Create(self._components)
+            | "SpreadComponents" >> beam.Reshuffle()
+            | "Load" >> beam.Map(files.read_bytes)
+            | "Candidates" >> beam.FlatMap(candidates).with_output_types(tuple[int, bytes])
+            | "ByUnit" >> beam.GroupByKey()
+            | "Once" >> beam.MapTuple(_once).with_output_types(tuple[int, bytes])
+        )
+        found = blocks | "Resolve" >> Resolve(self._shards, self._options)
+        return (everywhere, found) | "All" >> beam.Flatten() | "Results" >> _Write(self._shards)
+
+
+def _save(folder: str, key: int, edges: bytes) -> str:
+    path = files.join(folder, f"{key:08}.edges")
+    files.write_bytes(path, edges)
+    return path
+
+
+def _once(unit: int, pieces: Iterable[bytes]) -> tuple[int, bytes]:
+    """The candidates of one unit in order; the first of a block comes from every file that holds others of it."""
+    members = np.frombuffer(b"".join(pieces), KEYED)
+    _, first = np.unique(members["handle"], return_index=True)
+    return unit, members[first].tobytes()
 
 
 class Resolve(beam.PTransform):  # type: ignore[misc]
@@ -173,85 +193,6 @@ class Resolve(beam.PTransform):  # type: ignore[misc]
         return (clusters[_RESOLVED], decided[_RESOLVED]) | "AllResolved" >> beam.Flatten()
 
 
-class _Bands(beam.DoFn):  # type: ignore[misc]
-    """Unit to (band and hash range, packed keys and handles)."""
-
-    def __init__(self, shards: Sequence[ShardSignatures], options: NearDup) -> None:
-        self._paths = [shard.signatures for shard in shards]
-        self._options = options
-
-    def process(self, shard: tuple[int, bytes]) -> Iterator[tuple[int, bytes]]:
-        options = self._options
-        banding = parameters(options.threshold, options.permutations)
-        texts, bands = [np.empty(0, np.uint64)], [np.empty((banding.bands, 0), np.uint64)]
-        signed = [np.empty(0, bool)]
-        for _, batch in _read(self._paths[shard[0]], ["text_sha256", "signature"], options.permutations):
-            texts.append(fixed_width(batch.column("text_sha256"), np.dtype("<u8"))[:, 0])
-            bands.append(band_hashes(fixed_width(batch.column("signature"), np.dtype("<u4")), banding))
-            signed.append(batch.column("signature").is_valid().to_numpy(zero_copy_only=False))
-        exact = np.concatenate(texts)
-        handles = np.arange(len(exact), dtype=np.uint64) | np.uint64(shard[0] << 32)
-        yield from _by_range(0, exact, handles, options.ranges)
-        alone = np.flatnonzero(np.concatenate(signed))
-        alone = alone[np.unique(exact[alone], return_index=True)[1]]
-        for band, hashes in enumerate(np.concatenate(bands, axis=1), start=1):
-            yield from _by_range(band, hashes[alone], handles[alone], options.ranges)
-
-
-def _by_range(band: int, keys: Any, handles: Any, ranges: int) -> Iterator[tuple[int, bytes]]:
-    packed = np.empty(len(keys), KEYED)
-    packed["key"], packed["handle"] = keys, handles
-    at = hash_range(keys, ranges)
-    yield from ((band * ranges + i, piece) for i, piece in _pieces(packed, at))
-
-
-def _pieces(packed: Packed, at: Any) -> Iterator[tuple[int, bytes]]:
-    order = np.argsort(at, kind="stable")
-    packed, at = packed[order], at[order]
-    borders = np.flatnonzero(np.diff(at)) + 1
-    for begin, end in zip([0, *borders], [*borders, len(at)], strict=True):
-        if end > begin:
-            yield int(at[begin]), packed[begin:end].tobytes()
-
-
-def _buckets(_: int, pieces: Iterable[bytes]) -> Iterator[bytes]:
-    packed = np.frombuffer(b"".join(pieces), KEYED)
-    edges = stars(packed["key"], packed["handle"])
-    if len(edges):
-        yield edges.tobytes()
-
-
-class _Forest(beam.CombineFn):  # type: ignore[misc]
-    """Packed edges to the packed spanning forest of all."""
-
-    def create_accumulator(self) -> list[bytes]:
-        return []
-
-    def add_input(self, accumulator: list[bytes], edges: bytes) -> list[bytes]:
-        accumulator.append(edges)
-        return self.compact(accumulator) if sum(map(len, accumulator)) > _SHRINK_BYTES else accumulator
-
-    def merge_accumulators(self, accumulators: Iterable[list[bytes]]) -> list[bytes]:
-        return self.compact([edges for accumulator in accumulators for edges in accumulator])
-
-    def compact(self, accumulator: list[bytes]) -> list[bytes]:
-        return [self.extract_output(accumulator)]
-
-    def extract_output(self, accumulator: list[bytes]) -> bytes:
-        return forest(np.frombuffer(b"".join(accumulator), np.uint64).reshape(-1, 2)).tobytes()
-
-
-def _candidates(packed: bytes) -> Iterator[tuple[int, bytes]]:
-    """The forest to (unit, packed blocks and handles)."""
-    edges = np.frombuffer(packed, np.uint64).reshape(-1, 2)
-    roots = np.unique(edges[:, 0])
-    members = np.empty(len(roots) + len(edges), KEYED)
-    members["key"] = np.concatenate([roots, edges[:, 0]])
-    members["handle"] = np.concatenate([roots, edges[:, 1]])
-    members = members[np.argsort(members["handle"])]
-    yield from ((shard, piece.tobytes()) for shard, piece in by_unit(members))
-
-
 class _Members(beam.DoFn):  # type: ignore[misc]
     """(Unit, packed blocks and handles) to (stretch of blocks, packed members)."""
 
@@ -264,7 +205,7 @@ class _Members(beam.DoFn):  # type: ignore[misc]
         blocks = np.frombuffer(wanted[1], KEYED)
         rows = (blocks["handle"] & np.uint64(0xFFFFFFFF)).astype(np.int64)
         pieces = []
-        for first, batch in _read(self._paths[wanted[0]], MEMBER_COLUMNS, permutations):
+        for first, batch in read_signatures(self._paths[wanted[0]], MEMBER_COLUMNS, permutations):
             begin, end = np.searchsorted(rows, [first, first + batch.num_rows])
             pieces.append(once_signed(members_of(batch, blocks[begin:end], first, permutations)))
         members = once_signed(joined(pieces, permutations))
@@ -328,7 +269,22 @@ class _Sets(beam.DoFn):  # type: ignore[misc]
             yield int(stretch), pack_sets(TextSets(wanted["handle"][at], sizes[at], np.concatenate([_NONE, *held])))
 
 
-class _Write(beam.DoFn):  # type: ignore[misc]
+class _Write(beam.PTransform):  # type: ignore[misc]
+    """(Unit, packed rows or nothing) to the cluster files of all units."""
+
+    def __init__(self, shards: Sequence[ShardSignatures]) -> None:
+        super().__init__()
+        self._shards = shards
+
+    def expand(self, found: beam.PCollection[tuple[int, bytes]]) -> beam.PCollection[ShardClusters]:
+        return (
+            found
+            | "ByShard" >> beam.GroupByKey()
+            | "Write" >> beam.ParDo(_WriteUnit(self._shards)).with_output_types(ShardClusters)
+        )
+
+
+class _WriteUnit(beam.DoFn):  # type: ignore[misc]
     """(Unit, packed rows) to its cluster file."""
 
     def __init__(self, shards: Sequence[ShardSignatures]) -> None:
@@ -339,17 +295,3 @@ class _Write(beam.DoFn):  # type: ignore[misc]
         found = np.frombuffer(b"".join(group[1]), FOUND)
         files.write_parquet(shard.clusters, cluster_table(found))
         yield ShardClusters(shard.name, len(found), int((~found["kept"]).sum()))
-
-
-def _read(path: str, columns: list[str], permutations: int) -> Iterator[tuple[int, pa.RecordBatch]]:
-    """The batches of a signature file, each with the row that it begins at."""
-    with files.open_read(path) as stream, pq.ParquetFile(stream) as file:
-        width = file.schema_arrow.field("signature").type
-        if width != pa.binary(4 * permutations):
-            raise JobError(
-                f"{path}: signatures are {width}, but the job asks for {permutations} permutations; run again"
-            )
-        row = 0
-        for batch in file.iter_batches(_BATCH_ROWS, columns=columns, use_threads=False):
-            yield row, batch
-            row += batch.num_rows

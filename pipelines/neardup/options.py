@@ -41,7 +41,7 @@ class NearDup(BaseModel):
         default=16, ge=1, le=4096, description="hash ranges that each band is cut into; does not change results"
     )
     forest_edges: int = Field(
-        default=1 << 25,
+        default=25_000_000,
         ge=0,
         description="candidate edges up to which one process finds the components; rounds over files beyond it",
     )

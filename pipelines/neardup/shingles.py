@@ -10,11 +10,14 @@ sit on it. A shingle is ``size`` consecutive tokens; its hash is 32 bits wide::
     True
 
 Folding is by code point, in the kernel: compatibility decomposition (NFKD), full case folding, NFKD again (Unicode
-Standard, 3.13, D146). So case, width, ligatures and composed or decomposed accents make no difference; all that differs
-from folding whole strings is that marks are not put into canonical order. Invisible format characters (soft hyphen,
-joiners, zero-width space, variation selectors, tags) are passed over, so they cannot hide a copy. All else that is no
-letter, mark or digit separates. The tables come from ``unicodedata``: letters that one Python's Unicode version assigns
-and another's does not are read differently.
+Standard, 3.13, D146). Accents that canonical ordering may swap (3.11, D109) count in whatever order they come. So case,
+width, ligatures and composed or decomposed accents make no difference. Beyond the standard, dotless ı folds to i and a
+dot above an i to nothing, so that Turkish has no case either, and the spacing forms of Arabic and kana marks are marks.
+
+Invisible characters (soft hyphen, joiners, zero-width space, variation selectors, tags, Hangul fillers) are passed
+over, so they cannot hide a copy, and so is the tatweel, which only stretches Arabic words. All else that is no letter,
+mark or digit separates. The tables come from ``unicodedata``: letters that one Python's Unicode version assigns and
+another's does not are read differently.
 
 A text with fewer tokens than a shingle is one shingle as a whole. A text without any token is one shingle of its raw
 bytes, so that lines of punctuation or emoji do not all count as copies of each other.
@@ -32,11 +35,26 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-SEPARATOR, WORD, CHARACTER, MARK, IGNORED = range(5)
+SEPARATOR, WORD, CHARACTER, MARK, ACCENT, IGNORED = range(6)
 
-# Planes 2 and 3 hold Han ideographs only and planes 14 to 16 no letter, so one entry a code point ends here.
-_TABLE_END = 0x20000
+# Planes 2 and 3 hold Han ideographs only and planes 14 to 16 no letter, so one entry a code point ends here, behind the
+# compatibility ideographs of plane 2.
+_TABLE_END = 0x2FA20
+_HAN_PLANES = 0x20000
 _HAN_PLANES_END = 0x40000
+
+MOST_LETTERS = 6  # of one UTF-8 byte, in the sense of `has_letters` (a test holds it over all of Unicode)
+_HAN_AND_KANA = 0x2E80  # the characters of scripts without spaces from here on say as much as two letters
+
+# Invisible or nothing but width, and yet letters or marks by category: combining grapheme joiner, Hangul fillers, Khmer
+# inherent vowels, the variation selectors of Mongolian and the common ones, tatweel.
+_UNSEEN = frozenset([0x034F, 0x115F, 0x1160, 0x3164, 0xFFA0, 0x17B4, 0x17B5, *range(0x180B, 0x1810)])
+_UNSEEN |= {*range(0xFE00, 0xFE10), 0x0640}
+
+# Marks that NFKD sets on a space of their own: the voiced sound marks of kana, the isolated forms of Arabic.
+_SPACING_MARKS = frozenset([0x309B, 0x309C, *range(0xFC5E, 0xFC64), *range(0xFE70, 0xFE80, 2)])
+
+_SMALL_I, _DOTTED_I, _DOTLESS_I, _DOT_ABOVE = 0x69, 0x130, 0x131, 0x307
 
 # Scripts without spaces between words, by block. Tibetan is absent: its tsheg parts syllables, as a separator does.
 _UNSPACED = (
@@ -59,7 +77,7 @@ class Tables(NamedTuple):
     """What the kernel knows of Unicode.
 
     ``folded[start[c] : start[c + 1]]`` are the code points that ``c`` folds to (uint32; ``start`` int32 of length
-    0x20001), ``kind[c]`` (uint8) is one of the five classes above. ``ascii_letter[c]`` (uint64) is what an ASCII letter
+    0x2FA21), ``kind[c]`` (uint8) is one of the six classes above. ``ascii_letter[c]`` (uint64) is what an ASCII letter
     or digit folds to and 0 for all other ASCII.
     """
 
@@ -71,7 +89,7 @@ class Tables(NamedTuple):
 
 @functools.cache
 def tables() -> Tables:
-    """The folding and class tables; built once a process, in about a tenth of a second."""
+    """The folding and class tables; built once a process, in half a second."""
     folds = [_fold(code) for code in range(_TABLE_END)]
     start = np.zeros(_TABLE_END + 1, np.int32)
     np.cumsum([len(fold) for fold in folds], out=start[1:])
@@ -87,16 +105,42 @@ def shingle_hashes(texts: pa.LargeStringArray, size: int) -> tuple[npt.NDArray[n
     Row i has ``hashes[offsets[i] : offsets[i + 1]]`` and at least one. Nulls are read as empty texts. Bytes that are
     not UTF-8 separate tokens.
     """
-    starts, ends, data = _buffers(texts)
-    longest = int((ends - starts).max(initial=0))
-    # No code point folds to more than two tokens for each of its UTF-8 bytes (a test holds it over all of Unicode).
+    starts, ends, data = text_buffers(texts)
     hashes = np.empty(2 * int((ends - starts).sum()) + len(texts), np.uint32)
     offsets = np.zeros(len(texts) + 1, np.int64)
-    _shingle_hashes(data, starts, ends, size, *tables(), np.empty(2 * longest, np.uint64), hashes, offsets)
+    _shingle_hashes(data, starts, ends, size, *tables(), _room(starts, ends), hashes, offsets)
     return hashes[: offsets[-1]].copy(), offsets
 
 
-def _buffers(texts: pa.LargeStringArray) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.uint8]]:
+def sequence_hashes(
+    data: npt.NDArray[np.uint8], starts: npt.NDArray[np.int64], ends: npt.NDArray[np.int64]
+) -> npt.NDArray[np.uint64]:
+    """One hash for the whole sequence of tokens of each stretch ``data[starts[i] : ends[i]]``: uint64[n].
+
+    Two stretches have the same hash if their tokens are the same, in number and order; without any token it is 0.
+    """
+    hashes = np.empty(len(starts), np.uint64)
+    _sequence_hashes(data, starts, ends, *tables(), _room(starts, ends), hashes)
+    return hashes
+
+
+def has_letters(
+    data: npt.NDArray[np.uint8], starts: npt.NDArray[np.int64], ends: npt.NDArray[np.int64], least: int
+) -> npt.NDArray[np.bool_]:
+    """Which stretches have at least so many letters and digits: bool[n]. It reads no further than it must.
+
+    They are counted after folding, so that it is the same for all stretches of the same tokens. A Han character or
+    kana counts as two, since it says as much; a Korean syllable as its two or three letters.
+    """
+    enough = np.empty(len(starts), np.bool_)
+    _has_letters(data, starts, ends, least, *tables(), enough)
+    return enough
+
+
+def text_buffers(
+    texts: pa.LargeStringArray,
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.uint8]]:
+    """Where each text begins and ends in the array's bytes (int64[n] twice), and the bytes. Nulls are empty texts."""
     if texts.type != pa.large_string():
         raise TypeError(f"texts must be large_string, not {texts.type}")
     if len(texts) == 0:
@@ -111,19 +155,29 @@ def _buffers(texts: pa.LargeStringArray) -> tuple[npt.NDArray[np.int64], npt.NDA
     return starts, ends, data
 
 
+def _room(starts: npt.NDArray[np.int64], ends: npt.NDArray[np.int64]) -> npt.NDArray[np.uint64]:
+    """Room for the tokens of the longest stretch."""
+    # No code point folds to more than two tokens for each of its UTF-8 bytes (a test holds it over all of Unicode).
+    return np.empty(2 * int((ends - starts).max(initial=0)), np.uint64)
+
+
 def _fold(code: int) -> list[int]:
     if 0xD800 <= code < 0xE000:
         return [code]
+    if code in (_DOTTED_I, _DOTLESS_I):
+        return [_SMALL_I]
     folded = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", chr(code)).casefold())
-    return [ord(character) for character in folded]
+    return [ord(character) for character in (folded.lstrip() if code in _SPACING_MARKS else folded)]
 
 
 def _kind(code: int) -> int:
     category = unicodedata.category(chr(code))
-    if category == "Cf" or 0xFE00 <= code <= 0xFE0F or 0x180B <= code <= 0x180F or code == 0x034F:
+    if category == "Cf" or code in _UNSEEN:
         return IGNORED
+    if code >= _HAN_PLANES:
+        return CHARACTER
     if category[0] == "M":
-        return MARK
+        return ACCENT if unicodedata.combining(chr(code)) else MARK
     if category[0] not in "LN":
         return SEPARATOR
     return CHARACTER if any(low <= code < high for low, high in _UNSPACED) else WORD
@@ -164,7 +218,7 @@ def _tokenise(data, at, end, start, folded, kind, ascii_letter, tokens):  # type
     prime, basis = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xCBF29CE484222325)
     count = 0
     of: Any = SEPARATOR
-    state: Any = SEPARATOR  # the class of the token that is open; SEPARATOR where none is
+    state: Any = SEPARATOR  # WORD or CHARACTER, as the token that is open; SEPARATOR where none is
     while at < end:
         # Most of the web is ASCII, which has words and separators only: a loop without tables for it.
         token, state = basis, SEPARATOR
@@ -191,15 +245,22 @@ def _tokenise(data, at, end, start, folded, kind, ascii_letter, tokens):  # type
                     of = CHARACTER
                 elif 0xE0000 <= code < 0xE1000:
                     of = IGNORED
-                if of == IGNORED or (of == MARK and state == SEPARATOR):
+                if of >= MARK:
+                    if of == IGNORED or state == SEPARATOR:
+                        continue
+                    if of == MARK:
+                        token = (token ^ letter) * prime
+                    # The byte before a dot of its own, which takes two, tells whether it stands on an i.
+                    elif code != _DOT_ABOVE or data[at - 3] | 0x20 != _SMALL_I:
+                        token += _mix64(letter)
                     continue
-                if state != SEPARATOR and of != MARK and (of != WORD or state != WORD):
+                if state != SEPARATOR and (of != WORD or state != WORD):
                     tokens[count] = _mix64(token)
                     count += 1
                     token, state = basis, SEPARATOR
                 if of != SEPARATOR:
                     token = (token ^ letter) * prime
-                    state = state if of == MARK else of
+                    state = of
         if state != SEPARATOR:
             tokens[count] = _mix64(token)
             count += 1
@@ -231,3 +292,39 @@ def _shingle_hashes(data, starts, ends, size, start, folded, kind, ascii_letter,
             hashes[at] = np.uint32(_mix64(rolling) >> np.uint64(32))
             at += 1
         offsets[row + 1] = at
+
+
+@numba.njit(cache=True, nogil=True)
+def _sequence_hashes(data, starts, ends, start, folded, kind, ascii_letter, tokens, hashes):  # type: ignore[no-untyped-def]
+    """Fills ``hashes``. Each step mixes: polynomials modulo 2^64 collide whatever their base (Thue and Morse)."""
+    step = np.uint64(0xD6E8FEB86659FD93)
+    for row in range(len(starts)):
+        count = _tokenise(data, starts[row], ends[row], start, folded, kind, ascii_letter, tokens)
+        value = np.uint64(0)
+        for i in range(count):
+            value = _mix64((value ^ tokens[i]) + step)
+        hashes[row] = value
+
+
+@numba.njit(cache=True, nogil=True)
+def _has_letters(data, starts, ends, least, start, folded, kind, ascii_letter, enough):  # type: ignore[no-untyped-def]
+    """Fills ``enough``."""
+    for row in range(len(starts)):
+        at, end = starts[row], ends[row]
+        count = 0
+        while at < end and count < least:
+            if data[at] < 0x80:
+                count += ascii_letter[data[at]] != 0
+                at += 1
+                continue
+            code, at = _decode(data, at, end)
+            if code >= _TABLE_END:
+                count += 2 if code < _HAN_PLANES_END else 0
+                continue
+            for i in range(start[code], start[code + 1]):
+                of = kind[folded[i]]
+                if of == CHARACTER:
+                    count += 2 if folded[i] >= _HAN_AND_KANA else 1
+                elif of == WORD:
+                    count += 1
+        enough[row] = count >= least

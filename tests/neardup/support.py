@@ -17,9 +17,10 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
 from pipelines import records
-from pipelines.neardup.cluster import FindClusters, ShardSignatures
+from pipelines.neardup.candidates import ShardSignatures
 from pipelines.neardup.minhash import sign
 from pipelines.neardup.options import NearDup
+from pipelines.neardup.search import find_clusters
 from pipelines.neardup.texts import TextColumn
 
 SHARED = Path(__file__).resolve().parents[2].parent / "shared"
@@ -126,12 +127,16 @@ def write_shards(folder: Path, docs: Sequence[Doc], count: int, options: NearDup
     return [write_shard(folder, f"shard-{i}", docs[i::count], options) for i in range(count)]
 
 
-def run(shards: Sequence[ShardSignatures], options: NearDup, **flags: Any) -> Any:
-    pipeline = beam.Pipeline(runner=FnApiRunner(), options=PipelineOptions.from_dictionary(flags))
-    _ = pipeline | FindClusters(shards, options)
-    result = pipeline.run()
-    result.wait_until_finish()
-    return result
+def run(shards: Sequence[ShardSignatures], options: NearDup, documents: int = 1 << 20, **flags: Any) -> dict[str, int]:
+    def execute(transform: beam.PTransform) -> dict[str, int]:
+        pipeline = beam.Pipeline(runner=FnApiRunner(), options=PipelineOptions.from_dictionary(flags))
+        _ = pipeline | transform
+        result = pipeline.run()
+        result.wait_until_finish()
+        return {counter.key.metric.name: counter.result for counter in result.metrics().query()["counters"]}
+
+    folder = Path(shards[0].clusters).parent / "between"
+    return find_clusters(shards, options, documents, str(folder), execute)
 
 
 def rows(shard: ShardSignatures) -> dict[int, dict[str, Any]]:

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipelines.neardup.bands import parameters
-from pipelines.neardup.cluster import ShardSignatures
+from pipelines.neardup.candidates import ShardSignatures
 from pipelines.neardup.options import NearDup
 from pipelines.neardup.texts import TextColumn
 from pipelines.neardup.verify import zone
@@ -165,6 +165,11 @@ def test_the_result_does_not_depend_on_ranges_order_or_workers(tmp_path: Path) -
         Path(shard.clusters).unlink()
     run(shards, options, direct_running_mode="multi_processing", direct_num_workers=2)
     assert contents(shards) == expected
+    for shard in shards:
+        Path(shard.clusters).unlink()
+    counters = run(shards, options.model_copy(update={"forest_edges": 0}))
+    assert contents(shards) == expected, "rounds over files give what one process gives"
+    assert not counters.get("pairs_unchecked")
     assert sorted(p.name for p in tmp_path.iterdir()) == sorted(
         Path(path).name for s in shards for path in (s.signatures, s.clusters, s.texts.path)
     )
