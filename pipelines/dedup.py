@@ -11,7 +11,10 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import os
+from collections import deque
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple
 
 import apache_beam as beam
@@ -22,7 +25,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipelines import files
-from pipelines.beam import execute
+from pipelines.beam import execute, worker_count
 from pipelines.errors import JobError, UsageError, naming
 from pipelines.ingest.shards import Shard, find_shards
 from pipelines.ingest.timestamps import parse_time
@@ -97,7 +100,9 @@ def dedup(job: Job, columns: Columns, overwrite: bool = False) -> Deduplicated:
         with Watch(
             "sign", "parts", len(tasks), 0, lambda: len(files.listing(files.join(work, "*.signatures.parquet")))
         ):
-            execute(job, len(tasks), sum(sizes) / _WORTH_BYTES, SignTexts(tasks, columns, job.neardup))
+            worth = sum(sizes) / _WORTH_BYTES
+            threads = max(1, (os.cpu_count() or 1) // worker_count(job, len(tasks), worth)) if job.workers != 1 else 1
+            execute(job, len(tasks), worth, SignTexts(tasks, columns, job.neardup, threads))
         with Watch(
             "cluster", "parts", len(tasks), 0, lambda: len(files.listing(files.join(work, "*.clusters.parquet")))
         ):
@@ -112,12 +117,12 @@ def dedup(job: Job, columns: Columns, overwrite: bool = False) -> Deduplicated:
 
 
 class SignTexts(beam.PTransform):  # type: ignore[misc]
-    """Writes the signature file of each unit; gives the number of its documents."""
+    """Writes the signature file of each unit; gives the number of its documents. ``threads``: in each process."""
 
-    def __init__(self, units: Sequence[Unit], columns: Columns, options: NearDup) -> None:
+    def __init__(self, units: Sequence[Unit], columns: Columns, options: NearDup, threads: int = 1) -> None:
         super().__init__()
         self._units = list(units)
-        self._do = _Sign(columns, options)
+        self._do = _Sign(columns, options, threads)
 
     def expand(self, pipeline: beam.Pipeline) -> beam.PCollection:
         """Wires the steps."""
@@ -130,15 +135,21 @@ class SignTexts(beam.PTransform):  # type: ignore[misc]
 
 
 class _Sign(beam.DoFn):  # type: ignore[misc]
-    def __init__(self, columns: Columns, options: NearDup) -> None:
+    def __init__(self, columns: Columns, options: NearDup, threads: int) -> None:
         self._columns = columns
         self._options = options
+        self._threads = threads
 
     def setup(self) -> None:
         warm_up()
+        self._pool = ThreadPoolExecutor(self._threads)  # kernels and SHA-256 let other threads run
+
+    def teardown(self) -> None:
+        self._pool.shutdown()
 
     def process(self, unit: Unit) -> Iterator[int]:
         schema = signatures_schema(self._options.permutations)
+        jobs: deque[Future[pa.RecordBatch]] = deque()
         rows = 0
         with (
             naming(unit.texts.path),
@@ -147,8 +158,12 @@ class _Sign(beam.DoFn):  # type: ignore[misc]
         ):
             for batch in _read(unit.texts, self._columns):
                 first = unit.first_row + rows
-                writer.write_batch(_signatures(batch, unit.ordinal, first, self._columns, self._options))
+                jobs.append(self._pool.submit(_signatures, batch, unit.ordinal, first, self._columns, self._options))
                 rows += batch.num_rows
+                if len(jobs) > self._threads:
+                    writer.write_batch(jobs.popleft().result())
+            for job in jobs:
+                writer.write_batch(job.result())
         yield rows
 
 

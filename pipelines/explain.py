@@ -72,6 +72,8 @@ def explain(output: str, doc_id: str) -> str:
         f"record       {row['shard']} at {row['record_offset']}",
         f"text         {len(row['text'])} characters, SHA-256 {row['text_sha256']}",
     ]
+    if row.get("whole_text_sha256"):
+        lines.append(f"trimmed      repeated paragraphs were cut; SHA-256 of the whole text {row['whole_text_sha256']}")
     if row["cluster_id"]:
         lines.append(f"cluster      {row['cluster_id']}: the earliest of {row['cluster_size']} copies")
     lines.append("evidence" if row["evidence"] else "evidence     none of the signals that were looked for")

@@ -23,7 +23,6 @@ from apache_beam.io.filesystem import BeamIOError, FileMetadata
 from pipelines import s3_files
 from pipelines.beam_files import PLAIN, BeamTransfer, scheme, system
 from pipelines.errors import UsageError
-from pipelines.http_files import HttpTransfer
 from pipelines.remote import Transfer, counted, open_remote, retrying
 from pipelines.s3_files import S3Transfer
 
@@ -218,5 +217,7 @@ def _s3_object(path: str) -> list[FileMetadata]:
 
 def _transfer(path: str) -> Transfer:
     if is_http(path):
+        from pipelines.http_files import HttpTransfer  # takes a sixth of a second to import
+
         return HttpTransfer(path)
     return S3Transfer(path) if scheme(path) == "s3" else BeamTransfer(path, system(path))

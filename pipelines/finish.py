@@ -7,6 +7,7 @@ from datetime import date
 from typing import Any, NamedTuple
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from detectors.base import ASSISTANTS, HELD_OUT, LEFT_OUT, Detector
 from pipelines import files
@@ -17,8 +18,12 @@ from pipelines.job import Job
 from pipelines.layout import Layout
 from pipelines.provenance.policy import Policy
 from pipelines.records import Place
+from pipelines.repeats.count import PARAGRAPHS_KEY
+from pipelines.repeats.tally import merge_samples as merge_paragraphs
+from pipelines.repeats.tally import merge_shares, repeats_table
 from pipelines.reserve.card import data_card
 from pipelines.reserve.writer import merge_samples
+from pipelines.settle import REPEAT_TALLIES
 from pipelines.statistics.prevalence import PrevalenceOptions, summary_share
 from pipelines.statistics.rates import DetectorRates, RateSlice
 from pipelines.statistics.report import render
@@ -27,6 +32,7 @@ from pipelines.statistics.tally import merge
 from pipelines.versions import versions
 
 _SAMPLES = "samples"
+_REPEATS, _REPEATED = "repeats", "repeated"
 
 
 class Ending(NamedTuple):
@@ -67,10 +73,12 @@ def finish(ending: Ending, parts: Sequence[dict[str, int]], records_in: int) -> 
     if ending.archives:
         superseded = write_superseded(ending.layout.superseded, archived_parts(ending.archives, ending.layout))
     samples = merge_samples(_read(ending.layout, _SAMPLES, numbers))
+    counts = _repeats(ending, numbers, tables)
     for name, table in {**tables, _SAMPLES: samples}.items():
         files.write_parquet(ending.layout.statistics(name), table)
     summary = _summary(ending, {"in": records_in, **records}, tables, merged["documents"])
     summary["superseded"] = superseded
+    summary["repeats"] = counts
     files.write_bytes(ending.layout.report, _report(summary, tables, samples).encode())
     files.write_bytes(ending.layout.card, data_card(summary).encode())
     files.write_json(ending.layout.summary, summary)
@@ -83,7 +91,8 @@ def rewrite_report(output: str) -> str:
     summary = files.read_json(layout.summary)
     if summary is None:
         raise UsageError(f"{output}: no finished run here (no summary.json)")
-    names = ("prevalence", "diversity", "signals", "accounting", _SAMPLES)
+    names: tuple[str, ...] = ("prevalence", "diversity", "signals", "accounting", _SAMPLES)
+    names += (_REPEATS,) if summary.get("repeats") else ()
     tables = {name: files.read_parquet(layout.statistics(name)) for name in names}
     samples = tables.pop(_SAMPLES)
     files.write_bytes(layout.report, _report(summary, tables, samples).encode())
@@ -105,6 +114,23 @@ def detector_rates(detector: Detector | None) -> DetectorRates:
         for s in known
     )
     return DetectorRates(detector.name, point.threshold, slices)
+
+
+def _repeats(ending: Ending, numbers: range, tables: dict[str, pa.Table]) -> dict[str, Any] | None:
+    """Adds the tables of repeated paragraphs, and gives their totals; None where the job does not look for them."""
+    layout, options = ending.layout, ending.job.repeats
+    if options.mode == "off":
+        stale = [layout.statistics(name) for name in (_REPEATS, _REPEATED)]
+        files.delete([m.path for path in stale for m in files.listing(path)])
+        return None
+    largest = files.read_parquet(layout.repeats_largest)
+    shares, texts = (_read(layout, kind, numbers) for kind in REPEAT_TALLIES)
+    tables[_REPEATS], tables[_REPEATED] = repeats_table(largest, merge_paragraphs(texts)), merge_shares(shares)
+    columns = tables[_REPEATED].drop_columns(["place", "language"])
+    sums = {name: pc.sum(columns[name]).as_py() or 0 for name in columns.column_names}
+    sums["documents_cut"] = sums["documents_repeating"] - sums["documents_whole"] if options.mode == "trim" else 0
+    recurring = int(largest.schema.metadata[PARAGRAPHS_KEY.encode()])
+    return {**options.model_dump(mode="json"), "recurring": recurring, **sums}
 
 
 def _summary(

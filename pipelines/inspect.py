@@ -29,6 +29,9 @@ from pipelines.layout import Staged
 from pipelines.neardup.minhash import warm_up
 from pipelines.neardup.options import NearDup
 from pipelines.records import REJECTS, STAGED, signatures_schema
+from pipelines.repeats import paragraphs as repeated
+from pipelines.repeats.options import Repeats
+from pipelines.repeats.pairs import PARAGRAPHS, staged_paragraphs
 
 _SHARD_REASONS_KEPT = 5  # reasons for damage that the marker repeats, for the log
 
@@ -54,10 +57,12 @@ class Inspected(NamedTuple):
 class InspectShards(beam.PTransform):  # type: ignore[misc]
     """Reads the parts that the tasks name and stages their documents; gives one :class:`Inspected` each."""
 
-    def __init__(self, tasks: Sequence[Task], ingest: Ingest, inspect: Inspect, neardup: NearDup) -> None:
+    def __init__(
+        self, tasks: Sequence[Task], ingest: Ingest, inspect: Inspect, neardup: NearDup, repeats: Repeats
+    ) -> None:
         super().__init__()
         self._tasks = list(tasks)
-        self._do = InspectShard(ingest, inspect, neardup)
+        self._do = InspectShard(ingest, inspect, neardup, repeats)
 
     def expand(self, pipeline: beam.Pipeline) -> beam.PCollection:
         """Wires the steps."""
@@ -72,25 +77,28 @@ class InspectShards(beam.PTransform):  # type: ignore[misc]
 class InspectShard(beam.DoFn):  # type: ignore[misc]
     """One part of a shard → its staged files."""
 
-    def __init__(self, ingest: Ingest, inspect: Inspect, neardup: NearDup) -> None:
+    def __init__(self, ingest: Ingest, inspect: Inspect, neardup: NearDup, repeats: Repeats) -> None:
         self._ingest = ingest
         self._inspect = inspect
         self._neardup = neardup
+        self._repeats = repeats
 
     def setup(self) -> None:
         """Loads the detector and the kernels, once a worker."""
         detector = None if self._inspect.detector == "none" else load_detector(self._inspect.detector)
         self._checks = Checks(self._inspect, detector, self._neardup)
         warm_up()
+        if self._repeats.mode != "off":
+            repeated.warm_up()
 
     def process(self, task: Task) -> Iterator[Inspected]:
         """One part."""
         with naming(task.shard.path):
-            inspected = inspect_shard(task, self._ingest, self._checks, self._neardup.permutations)
+            inspected = inspect_shard(task, self._ingest, self._checks, self._neardup.permutations, self._repeats)
         yield inspected
 
 
-def inspect_shard(task: Task, ingest: Ingest, checks: Checks, permutations: int) -> Inspected:
+def inspect_shard(task: Task, ingest: Ingest, checks: Checks, permutations: int, repeats: Repeats) -> Inspected:
     """Reads one part of a shard and stages it; the marker appears last."""
     count = {"documents": 0, "rejects": 0, "text_bytes": 0}
     reasons: dict[str, list[str]] = {}
@@ -100,11 +108,14 @@ def inspect_shard(task: Task, ingest: Ingest, checks: Checks, permutations: int)
         documents = _writer(stack, task.staged.documents, STAGED)
         signatures = _writer(stack, task.staged.signatures, signatures_schema(permutations))
         rejects = _writer(stack, task.staged.rejects, REJECTS)
+        lines = _writer(stack, task.staged.paragraphs, PARAGRAPHS) if repeats.mode != "off" else None
         for part in read_shard(stream, task.shard.name, ingest, checks.page, task.part, account):
             if part.documents.num_rows:
                 staged, signed = checks.documents(part.documents)
                 documents.write_batch(staged)
                 signatures.write_batch(signed)
+                if lines is not None:
+                    lines.write_batch(_paragraphs(staged, repeats, count["documents"]))
                 count["documents"] += staged.num_rows
                 count["text_bytes"] += pc.sum(pc.binary_length(staged.column("text"))).as_py()
             if part.rejects.num_rows:
@@ -114,6 +125,11 @@ def inspect_shard(task: Task, ingest: Ingest, checks: Checks, permutations: int)
     marker = {"digest": task.digest, "shard": task.shard.name, **count, "damage": reasons}
     files.write_json(task.staged.marker, {**marker, "part": list(task.part), "account": vars(account)})
     return Inspected(task.shard.name, **count)
+
+
+def _paragraphs(staged: pa.RecordBatch, repeats: Repeats, first_row: int) -> pa.RecordBatch:
+    found = repeated.paragraphs(staged.column("text"), repeats.letters)
+    return staged_paragraphs(found, repeated.host_hashes(staged.column("host")), first_row)
 
 
 def _writer(stack: contextlib.ExitStack, path: str, schema: pa.Schema) -> Any:

@@ -22,6 +22,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from pipelines.errors import UsageError
 from pipelines.ingest.options import Ingest, as_tuple
 from pipelines.neardup.options import NearDup
+from pipelines.repeats.options import Repeats
 
 
 class Options(BaseModel):
@@ -72,6 +73,7 @@ class Job(Options):
     ingest: Ingest = Field(default_factory=Ingest)
     inspect: Inspect = Field(default_factory=Inspect)
     neardup: NearDup = Field(default_factory=NearDup)
+    repeats: Repeats = Field(default_factory=Repeats)
     statistics: Statistics = Field(default_factory=Statistics)
 
     @property

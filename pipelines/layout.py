@@ -14,12 +14,14 @@ PLACES = (*DOCUMENT_PLACES, Place.DUPLICATES, Place.REJECTS)
 
 
 class Staged(NamedTuple):
-    """The files that `inspect` and `cluster` keep for one part of a shard."""
+    """The files that `inspect`, `cluster` and the count of repeated paragraphs keep for one part of a shard."""
 
     documents: str
     signatures: str
     rejects: str
     clusters: str
+    paragraphs: str
+    recurring: str
     marker: str  # written last by inspect: the part is whole
 
 
@@ -42,6 +44,8 @@ class Layout(NamedTuple):
             signatures=files.join(staging, "signatures.parquet"),
             rejects=files.join(staging, "rejects.parquet"),
             clusters=f"{clusters}.parquet",
+            paragraphs=files.join(staging, "paragraphs.parquet"),
+            recurring=files.join(self.work, "repeats", f"{key}.parquet"),
             marker=files.join(staging, "whole.json"),
         )
 
@@ -49,6 +53,16 @@ class Layout(NamedTuple):
     def clustered(self) -> str:
         """The marker that cluster writes last."""
         return files.join(self.work, "clusters", "whole.json")
+
+    @property
+    def repeats_counted(self) -> str:
+        """The marker that the count of repeated paragraphs writes last."""
+        return files.join(self.work, "repeats", "whole.json")
+
+    @property
+    def repeats_largest(self) -> str:
+        """The repeated paragraphs with the most bytes, of all shards."""
+        return files.join(self.work, "repeats", "largest.parquet")
 
     def part(self, place: Place, number: int) -> str:
         """One output file; the same number in every folder holds the records of the same shards."""

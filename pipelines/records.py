@@ -183,6 +183,7 @@ OUTPUT = pa.schema(
         pa.field("cluster_id", pa.string()),
         pa.field("cluster_size", pa.int32(), nullable=False),
         pa.field("because", pa.string(), nullable=False),  # the policy's rule in plain words
+        pa.field("whole_text_sha256", pa.string()),  # of the text before repeated paragraphs were cut; null: none was
     ]
 )
 
@@ -202,7 +203,8 @@ DUPLICATES = pa.schema(
         pa.field("because", pa.string(), nullable=False),
         pa.field("kept_in", pa.string()),  # digest of the job that wrote the kept copy's output; null: this one
         pa.field("text_sha256", pa.string(), nullable=False),
-        pa.field("text", pa.large_string()),  # null where another document of the outputs has the very same text
+        # Null where another document of the outputs has the very same text (before repeated paragraphs are cut).
+        pa.field("text", pa.large_string()),
     ]
 )
 

@@ -35,6 +35,7 @@ from pipelines.neardup.texts import TextColumn
 from pipelines.progress import Watch, say, warn_unverified
 from pipelines.provenance.policy import Policy, PolicyError, load_policy
 from pipelines.records import Place
+from pipelines.repeats.count import CountRepeats, ShardParagraphs
 from pipelines.reserve.writer import Rules
 from pipelines.settle import Pack, Packing, SettlePacks, StagedName, pack
 from pipelines.statistics.tally import TallyRules
@@ -86,6 +87,7 @@ def run(job: Job, overwrite: bool = False) -> Result:
         inspected = _inspect(plan)
         records = sum(marker["documents"] + marker["rejects"] for marker in inspected)
         _cluster(plan, records)
+        _repeats(plan, records)
         packs = _settle(plan, inspected)
         markers = [_whole(files.read_json(plan.layout.settled(p.number)), p.digest) for p in packs]
         ending = Ending(job, plan.layout, plan.shards, plan.archives, plan.policy, plan.detector, plan.digest)
@@ -118,8 +120,11 @@ def _plan(job: Job) -> _Plan:
         raise UsageError(f"inspect.detector: {error}") from None
     layout = Layout(job.output)
     archives = find_archives(job.against, job.output, job.neardup)
+    settings = {key: job.settings()[key] for key in ("ingest", "inspect", "neardup")}
+    # The rest of these options decides nothing before paragraphs are counted.
+    settings["repeats"] = None if job.repeats.mode == "off" else job.repeats.letters
     base = {
-        "settings": {key: job.settings()[key] for key in ("ingest", "inspect", "neardup")},
+        "settings": settings,
         "detector": detector.digest if detector else None,
         "code": code_digest(),
     }
@@ -212,12 +217,13 @@ def _inspect(plan: _Plan) -> list[dict[str, Any]]:
             waiting = again
             say(f"inspect  {len(waiting)} {unit} begin inside a record of the part before, and are read again")
         # A marker of another digest would be counted as progress, and its part is about to be written again.
-        files.delete([task.staged.marker for task in waiting] + [plan.layout.clustered])
+        markers_of_all = [plan.layout.clustered, plan.layout.repeats_counted]
+        files.delete([task.staged.marker for task in waiting] + markers_of_all)
         # Largest first: the last parts to finish are then small ones.
         sizes = {task: (task.part.end or task.shard.size) - task.part.begin for task in waiting}
         waiting.sort(key=lambda task: (-sizes[task], task.shard.name, task.part.begin))
         count = _counter(files.join(plan.layout.work, "staging", "*", "whole.json"))
-        transform = InspectShards(waiting, plan.job.ingest, plan.job.inspect, plan.job.neardup)
+        transform = InspectShards(waiting, plan.job.ingest, plan.job.inspect, plan.job.neardup, plan.job.repeats)
         with Watch("inspect", unit, total, total - len(waiting), count):
             execute(plan.job, len(waiting), sum(sizes.values()) / _INSPECT_BYTES, transform)
         waiting = []
@@ -273,6 +279,8 @@ def _cluster(plan: _Plan, records: int) -> None:
         for t in plan.tasks
     ]
     count = _counter(files.join(plan.layout.work, "clusters", "*.parquet"))
+    # The marker first: without it, what is about to be written anew cannot be taken for whole.
+    files.delete([plan.layout.clustered])
     files.delete([shard.clusters for shard in shards])
     with Watch("cluster", "parts", len(shards), 0, count):
         documents = records + sum(archive.documents for archive in plan.archives)
@@ -282,6 +290,33 @@ def _cluster(plan: _Plan, records: int) -> None:
         counters = find_clusters(shards, plan.job.neardup, documents, between, start)
     warn_unverified(counters)
     files.write_json(plan.layout.clustered, {"digest": wanted})
+
+
+def _repeats(plan: _Plan, records: int) -> None:
+    """Counts the paragraphs that recur across hosts, for each shard those that it holds."""
+    options, layout = plan.job.repeats, plan.layout
+    if options.mode == "off":
+        return
+    wanted = digest([_cluster_digest(plan), options.letters, options.hosts])
+    if _is_whole(layout.repeats_counted, wanted):
+        say("repeats  counted by an earlier run")
+        return
+    shards = [
+        ShardParagraphs(_unit_name(task), task.staged.paragraphs, task.staged.clusters, task.staged.recurring)
+        for task in plan.tasks
+    ]
+    # The marker first: what is written next may be of other options than it says.
+    files.delete([layout.repeats_counted])
+    files.delete([m.path for m in files.listing(files.join(layout.work, "repeats", "*.parquet"))])
+    count = _counter(files.join(layout.work, "repeats", "*.parquet"))
+    with Watch("repeats", "parts", len(shards), 0, count):
+        transform = CountRepeats(shards, options, layout.repeats_largest)
+        execute(plan.job, len(shards), records / _CLUSTER_DOCUMENTS, transform)
+    files.write_json(layout.repeats_counted, {"digest": wanted})
+
+
+def _unit_name(task: Task) -> str:
+    return f"{task.shard.name}\0{task.part.begin:020d}"
 
 
 def _settle(plan: _Plan, inspected: list[dict[str, Any]]) -> list[Pack]:
@@ -300,7 +335,7 @@ def _settle(plan: _Plan, inspected: list[dict[str, Any]]) -> list[Pack]:
     if waiting:
         count = _counter(files.join(plan.layout.work, "settled", "part-*.json"))
         index = plan.job.neardup if plan.job.neardup.enabled and plan.job.neardup.index else None
-        transform = SettlePacks(waiting, plan.layout, _rules(plan), _tally_rules(plan), index)
+        transform = SettlePacks(waiting, plan.layout, _rules(plan), _tally_rules(plan), index, plan.job.repeats)
         with Watch("settle", "parts", len(packs), len(done), count):
             execute(plan.job, len(waiting), len(waiting) * plan.job.part_bytes / _SETTLE_BYTES, transform)
     return packs

@@ -11,6 +11,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import apache_beam as beam
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -19,6 +21,8 @@ from pipelines.errors import naming
 from pipelines.layout import DOCUMENT_PLACES, Layout, Staged
 from pipelines.neardup.options import NearDup
 from pipelines.records import Place
+from pipelines.repeats.apply import repeat_part
+from pipelines.repeats.options import Repeats
 from pipelines.reserve.index import index_part
 from pipelines.reserve.writer import Rules, StagedShard, gather, judge, output_part, rejects_part, samples
 from pipelines.statistics.tally import (
@@ -28,6 +32,8 @@ from pipelines.statistics.tally import (
     tally_rejects,
     tally_signals,
 )
+
+REPEAT_TALLIES = ("repeat_shares", "repeat_samples")
 
 _ROW_GROUP = 20_000  # rows; some 50 MB of text, so that a reader need not hold a whole part
 
@@ -80,11 +86,17 @@ class SettlePacks(beam.PTransform):  # type: ignore[misc]
     """Writes the output parts of the packs; gives one :class:`Settled` each. ``index``: how to sign one, if any."""
 
     def __init__(
-        self, packs: Sequence[Pack], layout: Layout, rules: Rules, tally: TallyRules, index: NearDup | None
+        self,
+        packs: Sequence[Pack],
+        layout: Layout,
+        rules: Rules,
+        tally: TallyRules,
+        index: NearDup | None,
+        repeats: Repeats,
     ) -> None:
         super().__init__()
         self._packs = list(packs)
-        self._do = SettlePack(layout, rules, tally, index)
+        self._do = SettlePack(layout, rules, tally, index, repeats)
 
     def expand(self, pipeline: beam.Pipeline) -> beam.PCollection:
         """Wires the steps."""
@@ -99,38 +111,55 @@ class SettlePacks(beam.PTransform):  # type: ignore[misc]
 class SettlePack(beam.DoFn):  # type: ignore[misc]
     """One pack → its parts and counts."""
 
-    def __init__(self, layout: Layout, rules: Rules, tally: TallyRules, index: NearDup | None) -> None:
+    def __init__(
+        self, layout: Layout, rules: Rules, tally: TallyRules, index: NearDup | None, repeats: Repeats
+    ) -> None:
         self._layout = layout
         self._rules = rules
         self._tally = tally
         self._index = index
+        self._repeats = repeats
 
     def process(self, pack: Pack) -> Iterator[Settled]:
         """One pack."""
         with naming(", ".join(shard.name for shard in pack.shards)):
-            settled = settle_pack(pack, self._layout, self._rules, self._tally, self._index)
+            settled = settle_pack(pack, self._layout, self._rules, self._tally, self._index, self._repeats)
         yield settled
 
 
-def settle_pack(pack: Pack, layout: Layout, rules: Rules, tally: TallyRules, index: NearDup | None) -> Settled:
+def settle_pack(
+    pack: Pack, layout: Layout, rules: Rules, tally: TallyRules, index: NearDup | None, repeats: Repeats
+) -> Settled:
     """Judges and writes one pack; the marker appears last."""
     shards = [_read(shard) for shard in pack.shards]
     judged = judge(gather(shards), rules)
+    # Before anything is cut: later runs compare whole texts.
+    if index is not None:
+        files.write_parquet(layout.index_part(pack.number), index_part(judged, index), use_dictionary=False)
+    counts: dict[str, pa.Table] = {}
+    if repeats.mode != "off":
+        largest = files.read_parquet(layout.repeats_largest, ["paragraph"])["paragraph"].to_numpy()
+        judged, *tables = repeat_part(judged, repeats, _recurring(pack), largest)
+        counts = dict(zip(REPEAT_TALLIES, tables, strict=True))
     records = {}
     for place in (*DOCUMENT_PLACES, Place.DUPLICATES):
         part = output_part(judged, place)
         files.write_parquet(layout.part(place, pack.number), part, row_group_size=_ROW_GROUP)
         records[place.value] = part.num_rows
         del part
-    if index is not None:
-        files.write_parquet(layout.index_part(pack.number), index_part(judged, index), use_dictionary=False)
     rejects = rejects_part(shards)
     files.write_parquet(layout.part(Place.REJECTS, pack.number), rejects)
     records[Place.REJECTS.value] = rejects.num_rows
-    for kind, table in _tallies(judged, rejects, tally).items():
+    for kind, table in (_tallies(judged, rejects, tally) | counts).items():
         files.write_parquet(layout.tally(kind, pack.number), table)
     files.write_json(layout.settled(pack.number), {"digest": pack.digest, "records": records})
     return Settled(pack.number, records)
+
+
+def _recurring(pack: Pack) -> npt.NDArray[np.uint64]:
+    """The paragraphs of the pack's shards that recur, ascending."""
+    columns = [files.read_parquet(shard.staged.recurring, ["paragraph"])["paragraph"] for shard in pack.shards]
+    return np.unique(np.concatenate([column.to_numpy() for column in columns]))
 
 
 def _read(shard: StagedName) -> StagedShard:

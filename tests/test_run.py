@@ -344,7 +344,17 @@ def test_real_and_broken_crawl_files_in_one_job(tmp_path: Path) -> None:
 
 
 def test_the_layout_of_the_output(undisturbed: Path) -> None:
-    expected = {"README.md", "duplicates", "index", "quarantine", "rejects", "report.html", "reserve", "review", "statistics"}
+    expected = {
+        "README.md",
+        "duplicates",
+        "index",
+        "quarantine",
+        "rejects",
+        "report.html",
+        "reserve",
+        "review",
+        "statistics",
+    }
     assert set(os.listdir(undisturbed)) == expected | {"summary.json"}
     tables = {path.name for path in (undisturbed / "statistics").iterdir()}
     assert tables >= {"prevalence.parquet", "diversity.parquet", "signals.parquet", "accounting.parquet"}

@@ -17,6 +17,7 @@ passed over in silence.
 
 from __future__ import annotations
 
+import functools
 import logging
 import math
 from typing import NamedTuple
@@ -24,7 +25,7 @@ from typing import NamedTuple
 import numba
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import binom
+from scipy.special import bdtr, bdtrc
 
 from pipelines.neardup.bands import Banding, band_hashes
 
@@ -77,6 +78,7 @@ def matches_needed(threshold: float, permutations: int) -> int:
     return max(1, math.ceil(threshold * permutations - 1e-9))
 
 
+@functools.cache
 def zone(threshold: float, permutations: int, exact: bool) -> Zone:
     """The numbers of equal values that leave a doubt; none if the estimate is to decide.
 
@@ -86,8 +88,9 @@ def zone(threshold: float, permutations: int, exact: bool) -> Zone:
     needed = matches_needed(threshold, permutations)
     if not exact:
         return Zone(needed, needed, needed)
-    low = int(binom.ppf(_MISSED, permutations, threshold))
-    high = int(binom.isf(_WRONG, permutations, threshold)) + 1
+    counts = np.arange(permutations + 1)
+    low = int(np.argmax(bdtr(counts, permutations, threshold) >= _MISSED))
+    high = int(np.argmax(bdtrc(counts, permutations, threshold) <= _WRONG)) + 1
     return Zone(max(1, min(low, needed)), needed, max(high, needed))
 
 

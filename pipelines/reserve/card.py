@@ -35,6 +35,7 @@ _COLUMNS = {
     "cluster_id": "the kept copy of a group of near-duplicates; null where the document stands alone",
     "cluster_size": "documents in that group; 1 where it stands alone",
     "because": "the rule of the policy that decided",
+    "whole_text_sha256": "of the text before repeated paragraphs were cut; null where none was",
 }
 
 
@@ -50,6 +51,8 @@ def headline(output: str, summary: dict[str, Any]) -> str:
             f"compared with {len(summary['job']['against'])} earlier outputs; {summary['superseded']:,} of their "
             "documents are copies of others (superseded.parquet)"
         )
+    if summary["repeats"]:
+        lines.append(repeats_sentence(summary["repeats"]))
     lines += [
         share_sentence(summary),
         "",
@@ -78,13 +81,33 @@ def share_sentence(summary: dict[str, Any]) -> str:
     )
 
 
+def repeats_sentence(repeats: dict[str, Any]) -> str:
+    """How much of the text recurs across hosts, in one sentence."""
+    found = (
+        f"Repeated paragraphs: {repeats['recurring']:,} different ones stand on {repeats['hosts']:,} hosts or more and "
+        f"are {_percent(repeats['bytes'], repeats['text_bytes'])} of the text of {repeats['documents']:,} documents"
+    )
+    if repeats["mode"] != "trim":
+        return f"{found}; none was cut."
+    cut = f"{repeats['paragraphs_cut']:,} were cut out of {repeats['documents_cut']:,} documents"
+    whole = f", and {repeats['documents_whole']:,} that hold little else were left whole"
+    return f"{found}; {cut} ({repeats['bytes_cut']:,} bytes){whole if repeats['documents_whole'] else ''}."
+
+
+def _percent(part: int, whole: int) -> str:
+    share = 100 * part / max(whole, 1)
+    return f"{share:.1f} %" if share >= 0.1 or not part else "under 0.1 %"
+
+
 def data_card(summary: dict[str, Any]) -> str:
     """The card as Markdown."""
     environment = jinja2.Environment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True, autoescape=False)
     environment.filters["thousands"] = lambda value: f"{value:,}"
     template = environment.from_string(resources("pipelines.reserve").joinpath("card.md").read_text("utf-8"))
+    sentences = {"share_sentence": share_sentence(summary)}
+    sentences["repeats_sentence"] = repeats_sentence(summary["repeats"]) if summary["repeats"] else ""
     columns = [(field.name, _type(field.type), _COLUMNS[field.name]) for field in OUTPUT]
-    return template.render(**summary, meanings=MEANINGS, columns=columns, share_sentence=share_sentence(summary))
+    return template.render(**summary, meanings=MEANINGS, columns=columns, **sentences)
 
 
 def _type(kind: pa.DataType) -> str:

@@ -22,6 +22,7 @@ from pipelines.records import (
     EVIDENCE,
     OUTPUT,
     REJECTS,
+    SHA256,
     TIMESTAMP,
     Evidence,
     EvidenceBuilder,
@@ -79,6 +80,7 @@ def judge(documents: pa.Table, rules: Rules) -> pa.Table:
     because = pa.array(reasons(rules.policy), pa.string()).take(decisions.rule)
     elsewhere = kept_in(documents["kept_unit"], rules.archived)
     added = {"verdict": decisions.verdict, "place": place, "because": because, "kept_in": elsewhere}
+    added["whole_text_sha256"] = pa.nulls(documents.num_rows, SHA256)
     for name, column in added.items():
         documents = documents.append_column(name, column)
     # Stable: two captures with one doc_id keep the order of their shards.
@@ -98,7 +100,7 @@ def output_part(judged: pa.Table, place: Place) -> pa.Table:
 def _output_column(rows: pa.Table, name: str) -> pa.Array | pa.ChunkedArray:
     if name == "kept_doc_id":
         name = "cluster_id"  # a cluster is called by the copy that is kept
-    if name in ("doc_id", "text_sha256", "cluster_id"):
+    if name in ("doc_id", "text_sha256", "cluster_id", "whole_text_sha256"):
         return hex_digits(rows[name])
     return pc.fill_null(rows[name], 1) if name == "cluster_size" else rows[name]
 

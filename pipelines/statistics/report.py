@@ -32,6 +32,8 @@ SHARE_HEAD = ("Documents", "Judged", "Estimate", "Interval", "Direct", "")
 _MOST_HOSTS = 20
 _MOST_MONTHS = 480  # a longer axis comes from wrong dates: then only months with documents are drawn
 _EXCERPT = 400
+_MOST_REPEATS = 20
+_REPEAT_EXCERPT = 160
 
 
 def render(
@@ -45,7 +47,8 @@ def render(
 
     Args:
         summary: ``summary.json``, ``synthetic_share`` as ``prevalence.summary_share`` gives it; any key may lack.
-        tables: ``prevalence``, ``diversity``, ``signals``, ``accounting``, as ``tables.statistics_tables`` gives them.
+        tables: ``prevalence``, ``diversity``, ``signals``, ``accounting``, as ``tables.statistics_tables`` gives them;
+            and ``repeats`` where the summary has counts of repeated paragraphs.
         samples: documents to show: ``url``, ``captured_at``, ``verdict``, ``machine_probability``, ``evidence``,
             ``text`` (cut to 400 characters) and ``doc_id``; a key may lack.
         title: of the page.
@@ -77,6 +80,7 @@ def render(
         signals=_signals(tables["signals"]),
         measures=MEASURES,
         diversity=_diversity(tables["diversity"], axis, mark),
+        repeats=_repeats(summary["repeats"], tables["repeats"]) if summary.get("repeats") else None,
         samples=[_sample(s) for s in samples],
     )
 
@@ -241,6 +245,23 @@ def _diversity(table: pa.Table, axis: list[str], mark: float | None) -> Row:
     return {"plot": plot, "rows": cells}
 
 
+def _repeats(counts: Mapping[str, Any], repeats: pa.Table) -> Row:
+    shown = [
+        (
+            _cut(row["text"] or "–", _REPEAT_EXCERPT),
+            count(row["hosts"]),
+            count(row["documents"]),
+            count(row["bytes"]),
+        )
+        for row in repeats.slice(0, _MOST_REPEATS).to_pylist()
+    ]
+    return {**counts, "share": counts["bytes"] / max(counts["text_bytes"], 1), "rows": shown}
+
+
+def _cut(text: str, most: int) -> str:
+    return text if len(text) <= most else text[:most] + " …"
+
+
 def _sample(sample: Mapping[str, Any]) -> Row:
     text, when = str(sample.get("text") or ""), sample.get("captured_at")
     findings = [f"{e['source']}: {e['kind']}" for e in sample.get("evidence") or []]
@@ -249,7 +270,7 @@ def _sample(sample: Mapping[str, Any]) -> Row:
         "captured_at": f"{when:%Y-%m-%d}" if isinstance(when, datetime) else when,
         "verdict": sample.get("verdict") or "",
         "probability": sample.get("machine_probability"),
-        "text": text if len(text) <= _EXCERPT else text[:_EXCERPT] + " …",
+        "text": _cut(text, _EXCERPT),
         "evidence": ", ".join(findings),
         "doc_id": sample.get("doc_id"),
     }

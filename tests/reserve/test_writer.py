@@ -58,7 +58,11 @@ def shard(name: str, ids: list[int], when: list[datetime], probability: list[flo
 
 
 def clustered(to: StagedShard, row: int, **values: object) -> StagedShard:
-    line = {"row": row, "cluster_size": 2, "kept_unit": 0, "bears_text": True, "jaccard": 0.9} | dict.fromkeys(CLUSTERS.names[-3:]) | values
+    line = (
+        {"row": row, "cluster_size": 2, "kept_unit": 0, "bears_text": True, "jaccard": 0.9}
+        | dict.fromkeys(CLUSTERS.names[-3:])
+        | values
+    )
     return to._replace(clusters=pa.concat_tables([to.clusters, pa.Table.from_pylist([line], CLUSTERS)]))
 
 
