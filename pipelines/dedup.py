@@ -13,7 +13,7 @@ import functools
 import hashlib
 import os
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -128,8 +128,8 @@ class SignTexts(beam.PTransform):  # type: ignore[misc]
         """Wires the steps."""
         return (
             pipeline
-            | "units" >> beam.Create(self._units)
-            | "one unit, one worker" >> beam.Reshuffle()
+            | "units" >> beam.Create(list(enumerate(self._units)))
+            | "one unit, one worker" >> beam.GroupByKey()
             | "sign" >> beam.ParDo(self._do)
         )
 
@@ -147,7 +147,8 @@ class _Sign(beam.DoFn):  # type: ignore[misc]
     def teardown(self) -> None:
         self._pool.shutdown()
 
-    def process(self, unit: Unit) -> Iterator[int]:
+    def process(self, numbered: tuple[int, Iterable[Unit]]) -> Iterator[int]:
+        (unit,) = numbered[1]
         schema = signatures_schema(self._options.permutations)
         jobs: deque[Future[pa.RecordBatch]] = deque()
         rows = 0

@@ -43,7 +43,7 @@ class FindEdges(beam.PTransform):  # type: ignore[misc]
         """Wires bands and buckets."""
         return (
             shards
-            | "Spread" >> beam.Reshuffle()
+            | "Spread" >> beam.GroupByKey()
             | "Bands" >> beam.ParDo(_Bands(self._shards, self._options))
             | "ByBand" >> beam.GroupByKey()
             | "Buckets" >> beam.FlatMapTuple(_buckets).with_output_types(tuple[int, bytes])
@@ -57,7 +57,7 @@ class _Bands(beam.DoFn):  # type: ignore[misc]
         self._paths = [shard.signatures for shard in shards]
         self._options = options
 
-    def process(self, shard: tuple[int, bytes]) -> Iterator[tuple[int, bytes]]:
+    def process(self, shard: tuple[int, Iterable[bytes]]) -> Iterator[tuple[int, bytes]]:
         options = self._options
         banding = parameters(options.threshold, options.permutations)
         texts, bands = [np.empty(0, np.uint64)], [np.empty((banding.bands, 0), np.uint64)]

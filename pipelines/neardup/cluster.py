@@ -41,7 +41,7 @@ from apache_beam.metrics import Metrics
 from apache_beam.pvalue import TaggedOutput
 
 from pipelines import files
-from pipelines.neardup.bands import hash_range, mix64, parameters
+from pipelines.neardup.bands import hash_range, mix64
 from pipelines.neardup.candidates import FindEdges, JoinEdges, ShardSignatures, candidates, read_signatures
 from pipelines.neardup.members import (
     KEYED,
@@ -61,6 +61,7 @@ from pipelines.neardup.resolve import FOUND, cluster_table, resolve
 from pipelines.neardup.sets import shingle_sets
 
 _NAMESPACE = "neardup"
+_STRETCHES = 4  # groups of blocks for each hash range of a band: members are wider than keys
 _RESOLVED, _WAITING, _WANTED = "resolved", "waiting", "wanted"
 _NONE = np.empty(0, np.uint32)
 
@@ -140,8 +141,6 @@ class ResolveComponents(beam.PTransform):  # type: ignore[misc]
             | "SpreadComponents" >> beam.Reshuffle()
             | "Load" >> beam.Map(files.read_bytes)
             | "Candidates" >> beam.FlatMap(candidates).with_output_types(tuple[int, bytes])
-            | "ByUnit" >> beam.GroupByKey()
-            | "Once" >> beam.MapTuple(_once).with_output_types(tuple[int, bytes])
         )
         found = blocks | "Resolve" >> Resolve(self._shards, self._options)
         return (everywhere, found) | "All" >> beam.Flatten() | "Results" >> _Write(self._shards)
@@ -153,15 +152,8 @@ def _save(folder: str, key: int, edges: bytes) -> str:
     return path
 
 
-def _once(unit: int, pieces: Iterable[bytes]) -> tuple[int, bytes]:
-    """The candidates of one unit in order; the first of a block comes from every file that holds others of it."""
-    members = np.frombuffer(b"".join(pieces), KEYED)
-    _, first = np.unique(members["handle"], return_index=True)
-    return unit, members[first].tobytes()
-
-
 class Resolve(beam.PTransform):  # type: ignore[misc]
-    """(Unit, packed blocks and handles, ascending) to (unit, packed rows of its cluster file)."""
+    """(Unit, packed blocks and handles) to (unit, packed rows of its cluster file)."""
 
     def __init__(self, shards: Sequence[ShardSignatures], options: NearDup) -> None:
         super().__init__()
@@ -172,7 +164,7 @@ class Resolve(beam.PTransform):  # type: ignore[misc]
         """Wires members, clusters and, where signatures are to be checked, sets."""
         clusters = (
             candidates
-            | "SpreadCandidates" >> beam.Reshuffle()
+            | "ByCandidateUnit" >> beam.GroupByKey()
             | "Members" >> beam.ParDo(_Members(self._shards, self._options))
             | "ByBlock" >> beam.GroupByKey()
             | "Clusters" >> beam.ParDo(_Clusters(self._options, False)).with_outputs(_WAITING, _WANTED, main=_RESOLVED)
@@ -200,9 +192,11 @@ class _Members(beam.DoFn):  # type: ignore[misc]
         self._paths = [shard.signatures for shard in shards]
         self._options = options
 
-    def process(self, wanted: tuple[int, bytes]) -> Iterator[tuple[int, bytes]]:
+    def process(self, wanted: tuple[int, Iterable[bytes]]) -> Iterator[tuple[int, bytes]]:
         permutations = self._options.permutations
-        blocks = np.frombuffer(wanted[1], KEYED)
+        blocks = np.frombuffer(b"".join(wanted[1]), KEYED)
+        # The first document of a block comes with every piece that holds others of it.
+        blocks = blocks[np.unique(blocks["handle"], return_index=True)[1]]
         rows = (blocks["handle"] & np.uint64(0xFFFFFFFF)).astype(np.int64)
         pieces = []
         for first, batch in read_signatures(self._paths[wanted[0]], MEMBER_COLUMNS, permutations):
@@ -220,8 +214,7 @@ def _by_stretch(members: Members, options: NearDup) -> Iterator[tuple[int, bytes
 
 def _stretches(blocks: npt.NDArray[np.uint64], options: NearDup) -> npt.NDArray[np.int64]:
     """Which group of blocks each one is resolved in."""
-    count = options.ranges * (parameters(options.threshold, options.permutations).bands + 1)
-    return hash_range(mix64(blocks), count)
+    return hash_range(mix64(blocks), _STRETCHES * options.ranges)
 
 
 class _Clusters(beam.DoFn):  # type: ignore[misc]
@@ -264,8 +257,8 @@ class _Sets(beam.DoFn):  # type: ignore[misc]
         sizes = np.where(texts.is_valid().to_numpy(zero_copy_only=False), np.diff(offsets), 0)
         stretches = _stretches(wanted["key"], self._options)
         for stretch in np.unique(stretches):
-            at = np.flatnonzero((stretches == stretch) & (sizes > 0))
-            held = [hashes[offsets[i] : offsets[i + 1]] for i in at]
+            at = np.flatnonzero(stretches == stretch)
+            held = [hashes[offsets[i] : offsets[i] + sizes[i]] for i in at]
             yield int(stretch), pack_sets(TextSets(wanted["handle"][at], sizes[at], np.concatenate([_NONE, *held])))
 
 

@@ -56,7 +56,10 @@ class Members(NamedTuple):
 
 
 class TextSets(NamedTuple):
-    """The sorted distinct shingle hashes of documents: set i, of ``sizes[i]`` of the ``hashes``, is of handle i."""
+    """The sorted distinct shingle hashes of documents: set i, of ``sizes[i]`` of the ``hashes``, is of handle i.
+
+    A set is empty where the text is gone.
+    """
 
     handles: npt.NDArray[np.uint64]
     sizes: npt.NDArray[np.int64]

@@ -75,19 +75,33 @@ class _Texts(NamedTuple):
 
 
 def resolve(members: Members, sets: TextSets | None, options: NearDup) -> Resolved:
-    """Resolves whole blocks. Without ``sets``, blocks in which signatures leave a doubt wait for them."""
+    """Resolves whole blocks. Without ``sets``, blocks that need some wait for them.
+
+    Raises RuntimeError if ``sets`` lacks one that was wanted.
+    """
     members = members.take(keep_order(members.rows, ("captured_at",)))
     rows = members.rows
     texts = _distinct(members)
-    limits = zone(options.threshold, options.permutations, options.verify == "exact")
+    exact = options.verify == "exact"
+    limits = zone(options.threshold, options.permutations, exact)
     compared = compare(texts.signatures, texts.blocks, limits, parameters(options.threshold, options.permutations))
-    counted = sets is None  # each pair once, though what waits is compared twice
-    wanted, waits = _in_doubt(rows, texts, compared) if sets is None else (np.empty(0, np.int64), np.zeros(0, bool))
+    wanted, waits = _in_doubt(rows, texts, compared, exact)
+    unchecked, too_many = compared.unchecked, compared.estimated
+    if sets is not None:
+        missing = np.setdiff1d(texts.source[wanted], sets.handles)
+        if len(missing):
+            raise RuntimeError(f"{len(missing)} shingle sets were lost on the way; run again")
+        wanted, waits = wanted[:0], np.zeros_like(waits)
+        unchecked = too_many = 0  # counted when the block came first
     known = (sets or NO_SETS).at(texts.source)
-    if sets is None:
-        compared = compared._replace(doubts=compared.doubts[~waits[compared.doubts[:, 0]]])
-    final, estimated = decide(compared, texts.signatures, known, options.threshold, limits.needed)
-    waiting = waits[texts.of] if sets is None else np.zeros(len(rows), bool)
+    final, estimated = decide(
+        compared._replace(doubts=compared.doubts[~waits[compared.doubts[:, 0]]]),
+        texts.signatures,
+        known,
+        options.threshold,
+        limits.needed,
+    )
+    waiting = waits[texts.of]
     found = _found(rows, texts, final, known, options)[~waiting]
     found = found[found["cluster_size"] > 1]
     needed = np.empty(len(wanted), KEYED)
@@ -96,8 +110,8 @@ def resolve(members: Members, sets: TextSets | None, options: NearDup) -> Resolv
         found[np.argsort(found["handle"])],
         members.take(np.flatnonzero(waiting)),
         needed[np.argsort(needed["handle"])],
-        compared.unchecked if counted else 0,
-        estimated + (compared.estimated if counted else 0),
+        unchecked,
+        estimated + too_many,
     )
 
 
@@ -125,9 +139,13 @@ def _distinct(members: Members) -> _Texts:
     return _Texts(of.astype(np.int64), texts, rows["handle"][source], signatures, blocks)
 
 
-def _in_doubt(rows: Packed, texts: _Texts, compared: Compared) -> tuple[Index, npt.NDArray[np.bool_]]:
-    """The texts whose sets are wanted, and for each text whether its block waits for any."""
-    wanted = np.unique(compared.doubts)
+def _in_doubt(rows: Packed, texts: _Texts, compared: Compared, exact: bool) -> tuple[Index, npt.NDArray[np.bool_]]:
+    """The texts whose sets are wanted, and for each text whether its block waits for any.
+
+    Those are the texts in doubt, and those that are like another, so that their similarity is told exactly.
+    """
+    alike = np.bincount(compared.parent, minlength=len(texts.first))[compared.parent] > 1
+    wanted = np.union1d(compared.doubts, np.flatnonzero(alike)) if exact else np.empty(0, np.int64)
     block = np.repeat(np.arange(len(texts.blocks) - 1), np.diff(texts.blocks))
     size = 4 * rows["shingles"][texts.first[wanted]].astype(np.int64)
     held = np.bincount(block[wanted], weights=size, minlength=len(texts.blocks) - 1)

@@ -63,9 +63,13 @@ def _holders(path: str, names: pa.StringArray) -> pa.Table:
     """The rows of one output file that hold the text of one of the documents named: ``doc_id``, ``text``."""
     pieces = [_HOLDERS.empty_table()]
     with files.open_read(path) as stream, pq.ParquetFile(stream) as file:
-        for batch in file.iter_batches(_ROWS, columns=["doc_id", "text"], use_threads=False):
+        # A text that repeated paragraphs were cut from is not the one that was signed.
+        cut = [name for name in file.schema_arrow.names if name == "whole_text_sha256"]
+        for batch in file.iter_batches(_ROWS, columns=[*_HOLDERS.names, *cut], use_threads=False):
             kept = pc.and_(pc.is_in(batch.column("doc_id"), names), pc.is_valid(batch.column("text")))
-            pieces.append(pa.Table.from_batches([batch.filter(kept)]).cast(_HOLDERS))
+            for name in cut:
+                kept = pc.and_(kept, pc.is_null(batch.column(name)))
+            pieces.append(pa.Table.from_batches([batch.filter(kept)]).select(_HOLDERS.names).cast(_HOLDERS))
     return pa.concat_tables(pieces)
 
 
