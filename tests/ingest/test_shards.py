@@ -60,7 +60,7 @@ LIST = "crawl-data/CC-1/warc.paths.gz"
 
 
 def listing(*lines: str) -> bytes:
-    return gzip.compress("".join(f"{line}\n" for line in lines).encode())
+    return gzip.compress("".join(f"{line}\n" for line in lines).encode(), mtime=0)
 
 
 @pytest.fixture
