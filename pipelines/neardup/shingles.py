@@ -41,6 +41,7 @@ SEPARATOR, WORD, CHARACTER, MARK, ACCENT, IGNORED = range(6)
 # compatibility ideographs of plane 2.
 _TABLE_END = 0x2FA20
 _BLOCK = 0x100
+_NO_LETTER, _BEYOND_ASCII = 0, 1
 _HAN_PLANES = 0x20000
 _HAN_PLANES_END = 0x40000
 
@@ -78,8 +79,8 @@ class Tables(NamedTuple):
     """What the kernel knows of Unicode.
 
     ``folded[start[c] : start[c + 1]]`` are the code points that ``c`` folds to (uint32; ``start`` int32 of length
-    0x2FA21), ``kind[c]`` (uint8) is one of the six classes above. ``ascii_letter[c]`` (uint64) is what an ASCII letter
-    or digit folds to and 0 for all other ASCII.
+    0x2FA21), ``kind[c]`` (uint8) is one of the six classes above. ``ascii_letter[b]`` (uint64) is what a byte folds to
+    that is an ASCII letter or digit, 0 for all other ASCII and 1 for all other bytes.
     """
 
     start: npt.NDArray[np.int32]
@@ -96,7 +97,8 @@ def tables() -> Tables:
     np.cumsum([len(fold) for fold in folds[:_TABLE_END]], out=start[1:])
     folded = np.fromiter(itertools.chain.from_iterable(folds[:_TABLE_END]), np.uint32, int(start[-1]))
     kind = _kinds()
-    ascii_letter = np.where(kind[:128] == WORD, folded[:128], 0).astype(np.uint64)
+    ascii_letter = np.full(256, _BEYOND_ASCII, np.uint64)
+    ascii_letter[:128] = np.where(kind[:128] == WORD, folded[:128], _NO_LETTER)
     return Tables(start, folded, kind, ascii_letter)
 
 
@@ -235,16 +237,22 @@ def _tokenise(data, at, end, start, folded, kind, ascii_letter, tokens):  # type
     while at < end:
         # Most of the web is ASCII, which has words and separators only: a loop without tables for it.
         token, state = basis, SEPARATOR
-        while at < end and data[at] < 0x80:
+        while at < end:
             letter = ascii_letter[data[at]]
-            at += 1
-            if letter != 0:
-                token = (token ^ letter) * prime
+            if letter == _NO_LETTER:
+                at += 1
+                continue
+            while letter > _BEYOND_ASCII:
                 state = WORD
-            elif state == WORD:
-                tokens[count] = _mix64(token)
-                count += 1
-                token, state = basis, SEPARATOR
+                token = (token ^ letter) * prime
+                at += 1
+                letter = ascii_letter[data[at]] if at < end else np.uint64(_BEYOND_ASCII)
+            if letter == _BEYOND_ASCII:
+                break
+            tokens[count] = _mix64(token)
+            count += 1
+            token, state = basis, SEPARATOR
+            at += 1
         while at < end and (state != SEPARATOR or data[at] >= 0x80):
             code, at = _decode(data, at, end)
             first, last = np.int64(0), np.int64(1)
@@ -294,16 +302,13 @@ def _shingle_hashes(data, starts, ends, size, start, folded, kind, ascii_letter,
         if count == 0:
             for i in range(starts[row], ends[row]):
                 rolling = _mix64((rolling ^ np.uint64(data[i])) + base)
-        for i in range(count):
+        for i in range(min(count, size)):
             rolling = rolling * base + tokens[i]
-            if i >= size:
-                rolling -= tokens[i - size] * oldest
-            if i >= size - 1:
-                hashes[at] = np.uint32(_mix64(rolling) >> np.uint64(32))
-                at += 1
-        if count < size:
-            hashes[at] = np.uint32(_mix64(rolling) >> np.uint64(32))
-            at += 1
+        hashes[at] = np.uint32(_mix64(rolling) >> np.uint64(32))
+        for i in range(size, count):
+            rolling = rolling * base + (tokens[i] - tokens[i - size] * oldest)
+            hashes[at + i - size + 1] = np.uint32(_mix64(rolling) >> np.uint64(32))
+        at += max(count - size, 0) + 1
         offsets[row + 1] = at
 
 

@@ -150,7 +150,9 @@ def check_choices(
             assert row["older_jaccard"] == (told(i, like) if older else None)
 
 
-def test_the_result_does_not_depend_on_ranges_order_or_workers(tmp_path: Path) -> None:
+def test_the_result_does_not_depend_on_ranges_order_batches_or_workers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     docs = generated(2, originals=40)
     options = NearDup()
     shards = write_shards(tmp_path, docs, 5, options)
@@ -160,6 +162,12 @@ def test_the_result_does_not_depend_on_ranges_order_or_workers(tmp_path: Path) -
     run(shards[::-1], options.model_copy(update={"ranges": 1}))
     assert contents(shards) == expected
     run([shards[i] for i in (3, 0, 4, 1, 2)], options.model_copy(update={"ranges": 50}))
+    assert contents(shards) == expected
+    with monkeypatch.context() as patch:
+        patch.setattr("pipelines.neardup.candidates._BATCH_ROWS", 7)
+        patch.setattr("pipelines.neardup.candidates._SHRINK_BYTES", 100)
+        patch.setattr("pipelines.neardup.texts._ROWS", 3)
+        run(shards, options)
     assert contents(shards) == expected
     for shard in shards:
         Path(shard.clusters).unlink()
