@@ -9,7 +9,7 @@ takes a quadratic number of comparisons.
 The number of equal values says of most pairs whether their similarity reaches the threshold. Between
 :attr:`Zone.low` and :attr:`Zone.high` it leaves a doubt; :func:`decide` ends it by the shingle sets themselves.
 
-Work is bounded. After :data:`PAIRS` pairs (all of a block of 23,170) a block falls back to comparing
+Work is bounded. After :data:`PAIRS` pairs (all of a block of 5,793) a block falls back to comparing
 only pairs that share a band, with the same bound on each bucket. A bucket beyond the bound is split by each other
 band in turn, which finds all pairs but those that share this band alone. Their number is reported from above, never
 passed over in silence.
@@ -29,7 +29,7 @@ from scipy.special import bdtr, bdtrc
 
 from pipelines.neardup.bands import Banding, band_hashes
 
-PAIRS = 1 << 28  # of a block or bucket that are compared: some seconds
+PAIRS = 1 << 24  # of a block or bucket that are compared: half a second
 DOUBTS = 1 << 22  # pairs of a block that are left to shingle sets
 SET_BYTES = 512 << 20  # of shingle sets for one block
 
