@@ -130,7 +130,7 @@ def rensa(table: pa.Table, python: str) -> dict[str, tuple[float, float]]:
     return {f"{name} {way}": (values["seconds"], values["error"]) for way, values in found["ways"].items()}
 
 
-def best(work: Callable[[], Any], times: int = 3) -> tuple[float, Any]:
+def best(work: Callable[[], Any], times: int = 9) -> tuple[float, Any]:
     """Seconds of the fastest of several runs, the one that the rest of the machine disturbed least, and its result."""
     runs = []
     for _ in range(times):
