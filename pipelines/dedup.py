@@ -13,7 +13,7 @@ import functools
 import hashlib
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -78,6 +78,7 @@ class Unit(NamedTuple):
     ordinal: int  # of the file, by name
     first_row: int
     rows: int
+    text_bytes: int  # as the file's footer has them
     texts: TextColumn
     shard: ShardSignatures
 
@@ -93,27 +94,26 @@ def dedup(job: Job, columns: Columns, overwrite: bool = False) -> Deduplicated:
     shards = find_shards(job.input, job.input_base)
     work = files.join(job.output, WORK)
     units = [unit for ordinal, shard in enumerate(shards) for unit in _units(ordinal, shard, columns, work)]
-    sizes = [unit_bytes for _, unit_bytes in units]
-    tasks = [unit for unit, _ in units]
+    worth = sum(unit.text_bytes for unit in units) / _WORTH_BYTES
+    threads = max(1, (os.cpu_count() or 1) // worker_count(job, len(units), worth)) if job.workers != 1 else 1
+    start = functools.partial(execute, job, len(units), worth)
     files.write_bytes(files.join(work, "started"), b"")
     try:
-        with Watch(
-            "sign", "parts", len(tasks), 0, lambda: len(files.listing(files.join(work, "*.signatures.parquet")))
-        ):
-            worth = sum(sizes) / _WORTH_BYTES
-            threads = max(1, (os.cpu_count() or 1) // worker_count(job, len(tasks), worth)) if job.workers != 1 else 1
-            execute(job, len(tasks), worth, SignTexts(tasks, columns, job.neardup, threads))
-        with Watch(
-            "cluster", "parts", len(tasks), 0, lambda: len(files.listing(files.join(work, "*.clusters.parquet")))
-        ):
-            start = functools.partial(execute, job, len(tasks), sum(sizes) / _WORTH_BYTES)
-            between, documents = files.join(work, "blocks"), sum(task.rows for task in tasks)
-            counters = find_clusters([task.shard for task in tasks], job.neardup, documents, between, start)
+        with Watch("sign", "parts", len(units), 0, _counter(work, "*.signatures.parquet")):
+            start(SignTexts(units, columns, job.neardup, threads))
+        with Watch("cluster", "parts", len(units), 0, _counter(work, "*.clusters.parquet")):
+            documents = sum(unit.rows for unit in units)
+            between = files.join(work, "blocks")
+            counters = find_clusters([unit.shard for unit in units], job.neardup, documents, between, start)
         warn_unverified(counters)
-        found = _write(path, shards, tasks)
+        found = _write(path, shards, units)
     finally:
         files.delete([work])
     return found
+
+
+def _counter(folder: str, pattern: str) -> Callable[[], int]:
+    return lambda: len(files.listing(files.join(folder, pattern)))
 
 
 class SignTexts(beam.PTransform):  # type: ignore[misc]
@@ -217,8 +217,8 @@ def _digests(texts: pa.LargeStringArray) -> pa.Array:
     return pa.Array.from_buffers(pa.binary(32), len(texts), [None, pa.py_buffer(digests)])
 
 
-def _units(ordinal: int, shard: Shard, columns: Columns, work: str) -> Iterator[tuple[Unit, int]]:
-    """The units of one file, each with its bytes of text as the file's footer has them."""
+def _units(ordinal: int, shard: Shard, columns: Columns, work: str) -> Iterator[Unit]:
+    """The units of one file."""
     try:
         with files.open_read(shard.path) as stream, pq.ParquetFile(stream) as file:
             _check(shard.path, file.schema_arrow, columns)
@@ -237,7 +237,7 @@ def _units(ordinal: int, shard: Shard, columns: Columns, work: str) -> Iterator[
         name = f"{shard.name}\0{first:020d}"
         texts = TextColumn(shard.path, columns.text, first, last)
         signatures = ShardSignatures(name, f"{stem}.signatures.parquet", f"{stem}.clusters.parquet", texts)
-        yield Unit(ordinal, sum(rows[:first]), sum(rows[first:last]), texts, signatures), held
+        yield Unit(ordinal, sum(rows[:first]), sum(rows[first:last]), held, texts, signatures)
         first = last
 
 

@@ -271,7 +271,7 @@ def _cluster(plan: _Plan, records: int) -> None:
     shards = [part.unit for part in archived_parts(plan.archives, plan.layout)]
     shards += [
         ShardSignatures(
-            f"{t.shard.name}\0{t.part.begin:020d}",
+            _unit_name(t),
             t.staged.signatures,
             t.staged.clusters,
             TextColumn(t.staged.documents),

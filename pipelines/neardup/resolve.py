@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipelines.neardup.bands import parameters
+from pipelines.neardup.components import starts
 from pipelines.neardup.keep import keep_order
 from pipelines.neardup.members import KEYED, NO_SETS, Members, Packed, TextSets
 from pipelines.neardup.options import NearDup
@@ -121,8 +122,7 @@ def _distinct(members: Members) -> _Texts:
     n = len(rows)
     keys = (rows["text"][:, 1], rows["text"][:, 0], rows["block"])
     order = np.lexsort((np.arange(n), *keys))
-    new = np.ones(n, bool)
-    new[1:] = np.any([key[order[1:]] != key[order[:-1]] for key in keys], axis=0)
+    new = np.any([starts(key[order]) for key in keys], axis=0)
     first = np.empty(n, np.int64)
     first[order] = order[np.maximum.accumulate(np.where(new, np.arange(n), 0))]
     texts, of = np.unique(first, return_inverse=True)
