@@ -30,7 +30,6 @@ from pipelines.errors import JobError, UsageError, naming
 from pipelines.ingest.shards import Shard, find_shards
 from pipelines.ingest.timestamps import parse_time
 from pipelines.job import Job
-from pipelines.layout import WORK
 from pipelines.neardup.candidates import ShardSignatures
 from pipelines.neardup.minhash import sign, warm_up
 from pipelines.neardup.options import NearDup
@@ -51,6 +50,7 @@ SCHEMA = pa.schema(
     ]
 )
 
+_WORK = ".dedup"  # not that of a run, whose staged documents may lie in the same folder
 _UNIT_BYTES = 32 << 20  # of text, uncompressed, that one task signs
 _BATCH_ROWS = 1024
 _WORTH_BYTES = 1 << 30  # of text that keep one worker busy for longer than it takes to start
@@ -92,7 +92,7 @@ def dedup(job: Job, columns: Columns, overwrite: bool = False) -> Deduplicated:
     if files.listing(path) and not overwrite:
         raise UsageError(f"output: {path} is there already; name another --output, or replace it with --overwrite")
     shards = find_shards(job.input, job.input_base)
-    work = files.join(job.output, WORK)
+    work = files.join(job.output, _WORK)
     units = [unit for ordinal, shard in enumerate(shards) for unit in _units(ordinal, shard, columns, work)]
     worth = sum(unit.text_bytes for unit in units) / _WORTH_BYTES
     threads = max(1, (os.cpu_count() or 1) // worker_count(job, len(units), worth)) if job.workers != 1 else 1

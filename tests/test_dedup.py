@@ -148,9 +148,12 @@ def test_damage_and_an_earlier_list_are_told(tmp_path: Path, capsys: pytest.Capt
     pq.write_table(pa.table({"text": ["one text"] * 3}), whole)
     cut.write_bytes(whole.read_bytes()[:-20])
     output = tmp_path / "out"
+    staged = output / ".work" / "staged"  # of a run that was stopped
+    staged.mkdir(parents=True)
     assert main(["dedup", str(whole), str(cut), "--output", str(output)]) == 1
     assert f"reserve: {cut}: cannot be read as Parquet" in capsys.readouterr().err
     assert main(["dedup", str(whole), "--output", str(output)]) == 0
     assert main(["dedup", str(whole), "--output", str(output)]) == 2
     assert "is there already; name another --output, or replace it with --overwrite" in capsys.readouterr().err
     assert main(["dedup", str(whole), "--output", str(output), "--overwrite"]) == 0
+    assert staged.exists()
