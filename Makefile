@@ -4,6 +4,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v p
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+TORCH := $(VENV)/.torch
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 
@@ -15,6 +16,12 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	touch $(STAMP)
 
+# The tests compare with torch and transformers; the main job does without. Where pip would fetch a build for CUDA, a
+# smaller one comes with PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu
+$(TORCH): $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,torch]'
+	touch $(TORCH)
+
 demo: $(STAMP)
 	$(BIN)/reserve demo --output reserve-demo --overwrite
 
@@ -23,17 +30,17 @@ lint: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-test: lint
+test: $(TORCH) lint
 	$(BIN)/pytest -n auto --dist loadfile
 
 # What `make test` leaves out because it takes long.
-test-slow: $(STAMP)
+test-slow: $(TORCH)
 	$(BIN)/pytest -m slow
 
 # Resolves pyproject.toml for every supported Python and platform; run it to move to newer versions.
 constraints: $(STAMP)
 	$(BIN)/python -m pip install --quiet uv
-	$(BIN)/uv pip compile --universal --python-version 3.11 --extra dev --no-header --no-annotate pyproject.toml -o constraints.txt
+	$(BIN)/uv pip compile --universal --python-version 3.11 --extra dev --extra torch --no-header --no-annotate pyproject.toml -o constraints.txt
 
 clean:
 	rm -rf $(VENV) reserve-demo build *.egg-info
