@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from pipelines.cli_watermark import add_watermark
 from pipelines.errors import DEBUG, JobError, UsageError
 
 _EPILOG = """\
@@ -74,6 +75,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_report(commands)
     _add_train(commands)
     _add_evaluate(commands)
+    add_watermark(commands, _command)
     return parser
 
 

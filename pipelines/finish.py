@@ -16,6 +16,8 @@ from pipelines.errors import JobError, UsageError
 from pipelines.ingest.shards import Shard
 from pipelines.job import Job
 from pipelines.layout import Layout
+from pipelines.marks.apply import Findings
+from pipelines.marks.summary import merge_marks, sites_table
 from pipelines.provenance.policy import Policy
 from pipelines.records import Place
 from pipelines.repeats.count import PARAGRAPHS_KEY
@@ -23,7 +25,7 @@ from pipelines.repeats.tally import merge_samples as merge_paragraphs
 from pipelines.repeats.tally import merge_shares, repeats_table
 from pipelines.reserve.card import data_card
 from pipelines.reserve.writer import merge_samples
-from pipelines.settle import REPEAT_TALLIES
+from pipelines.settle import MARK_TALLY, REPEAT_TALLIES
 from pipelines.statistics.prevalence import PrevalenceOptions, summary_share
 from pipelines.statistics.rates import DetectorRates, RateSlice
 from pipelines.statistics.report import render
@@ -33,6 +35,7 @@ from pipelines.versions import versions
 
 _SAMPLES = "samples"
 _REPEATS, _REPEATED = "repeats", "repeated"
+_MARKS, _MARKED_SITES = "watermarks", "watermark_sites"
 
 
 class Ending(NamedTuple):
@@ -44,6 +47,7 @@ class Ending(NamedTuple):
     archives: Sequence[Archive]
     policy: Policy
     detector: Detector | None
+    findings: Findings | None
     digest: str
 
 
@@ -74,11 +78,13 @@ def finish(ending: Ending, parts: Sequence[dict[str, int]], records_in: int) -> 
         superseded = write_superseded(ending.layout.superseded, archived_parts(ending.archives, ending.layout))
     samples = merge_samples(_read(ending.layout, _SAMPLES, numbers))
     counts = _repeats(ending, numbers, tables)
+    marks = _marks(ending, numbers, tables)
     for name, table in {**tables, _SAMPLES: samples}.items():
         files.write_parquet(ending.layout.statistics(name), table)
     summary = _summary(ending, {"in": records_in, **records}, tables, merged["documents"])
     summary["superseded"] = superseded
     summary["repeats"] = counts
+    summary["watermarks"] = marks
     files.write_bytes(ending.layout.report, _report(summary, tables, samples).encode())
     files.write_bytes(ending.layout.card, data_card(summary).encode())
     files.write_json(ending.layout.summary, summary)
@@ -93,6 +99,7 @@ def rewrite_report(output: str) -> str:
         raise UsageError(f"{output}: no finished run here (no summary.json)")
     names: tuple[str, ...] = ("prevalence", "diversity", "signals", "accounting", _SAMPLES)
     names += (_REPEATS,) if summary.get("repeats") else ()
+    names += (_MARKS, _MARKED_SITES) if summary.get("watermarks") else ()
     tables = {name: files.read_parquet(layout.statistics(name)) for name in names}
     samples = tables.pop(_SAMPLES)
     files.write_bytes(layout.report, _report(summary, tables, samples).encode())
@@ -131,6 +138,25 @@ def _repeats(ending: Ending, numbers: range, tables: dict[str, pa.Table]) -> dic
     sums["documents_cut"] = sums["documents_repeating"] - sums["documents_whole"] if options.mode == "trim" else 0
     recurring = int(largest.schema.metadata[PARAGRAPHS_KEY.encode()])
     return {**options.model_dump(mode="json"), "recurring": recurring, **sums}
+
+
+def _marks(ending: Ending, numbers: range, tables: dict[str, pa.Table]) -> dict[str, Any] | None:
+    """Adds the tables of watermark tests, and gives their totals; None where the job looks for no keys."""
+    findings = ending.findings
+    if findings is None:
+        stale = [ending.layout.statistics(name) for name in (_MARKS, _MARKED_SITES)]
+        files.delete([m.path for path in stale for m in files.listing(path)])
+        return None
+    tables[_MARKS] = merge_marks(_read(ending.layout, MARK_TALLY, numbers), findings)
+    tables[_MARKED_SITES] = sites_table(findings)
+    return {
+        "level": findings.level,
+        "keys": [dict(key) for key in findings.keys],
+        "documents_tested": findings.documents,
+        "documents_found": pc.sum(tables[_MARKS]["found"]).as_py() or 0,
+        "sites_tested": findings.sites_tested,
+        "sites_found": len(tables[_MARKED_SITES].group_by(["host", "section"]).aggregate([])),
+    }
 
 
 def _summary(

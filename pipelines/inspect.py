@@ -8,6 +8,7 @@ part before it shows that it began at the wrong place.
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -21,17 +22,19 @@ from pipelines import files
 from pipelines.checks import Checks
 from pipelines.errors import naming
 from pipelines.ingest.account import Account, Part
-from pipelines.ingest.options import Ingest
 from pipelines.ingest.reader import read_shard
 from pipelines.ingest.shards import Shard
-from pipelines.job import Inspect
+from pipelines.job import Job
 from pipelines.layout import Staged
+from pipelines.marks.staged import marks_schema, staged_marks
 from pipelines.neardup.minhash import warm_up
-from pipelines.neardup.options import NearDup
 from pipelines.records import REJECTS, STAGED, signatures_schema
 from pipelines.repeats import paragraphs as repeated
 from pipelines.repeats.options import Repeats
 from pipelines.repeats.pairs import PARAGRAPHS, staged_paragraphs
+from watermark.registry import Registry
+from watermark.scan import Scanner
+from watermark.tables import Tables
 
 _SHARD_REASONS_KEPT = 5  # reasons for damage that the marker repeats, for the log
 
@@ -54,15 +57,21 @@ class Inspected(NamedTuple):
     text_bytes: int
 
 
+class Looks(NamedTuple):
+    """Everything that looks at a shard's documents."""
+
+    job: Job
+    checks: Checks
+    scanner: Scanner | None  # of watermarks, where the job names keys
+
+
 class InspectShards(beam.PTransform):  # type: ignore[misc]
     """Reads the parts that the tasks name and stages their documents; gives one :class:`Inspected` each."""
 
-    def __init__(
-        self, tasks: Sequence[Task], ingest: Ingest, inspect: Inspect, neardup: NearDup, repeats: Repeats
-    ) -> None:
+    def __init__(self, tasks: Sequence[Task], job: Job, registry: Registry | None, tables: Tables) -> None:
         super().__init__()
         self._tasks = list(tasks)
-        self._do = InspectShard(ingest, inspect, neardup, repeats)
+        self._do = InspectShard(job, registry, tables)
 
     def expand(self, pipeline: beam.Pipeline) -> beam.PCollection:
         """Wires the steps."""
@@ -77,45 +86,52 @@ class InspectShards(beam.PTransform):  # type: ignore[misc]
 class InspectShard(beam.DoFn):  # type: ignore[misc]
     """One part of a shard → its staged files."""
 
-    def __init__(self, ingest: Ingest, inspect: Inspect, neardup: NearDup, repeats: Repeats) -> None:
-        self._ingest = ingest
-        self._inspect = inspect
-        self._neardup = neardup
-        self._repeats = repeats
+    def __init__(self, job: Job, registry: Registry | None, tables: Tables) -> None:
+        self._job = job
+        self._registry = registry
+        self._tables = tables
 
     def setup(self) -> None:
-        """Loads the detector and the kernels, once a worker."""
-        detector = None if self._inspect.detector == "none" else load_detector(self._inspect.detector)
-        self._checks = Checks(self._inspect, detector, self._neardup)
+        """Loads the detector, the tokenizers and the kernels, once a worker."""
+        options = self._job.inspect
+        detector = None if options.detector == "none" else load_detector(options.detector)
+        # One thread a worker, as everywhere; read by the tokenizers library.
+        os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+        scanner = Scanner(self._registry, self._tables) if self._registry else None
+        self._looks = Looks(self._job, Checks(options, detector, self._job.neardup), scanner)
         warm_up()
-        if self._repeats.mode != "off":
+        if self._job.repeats.mode != "off":
             repeated.warm_up()
 
     def process(self, task: Task) -> Iterator[Inspected]:
         """One part."""
         with naming(task.shard.path):
-            inspected = inspect_shard(task, self._ingest, self._checks, self._neardup.permutations, self._repeats)
+            inspected = inspect_shard(task, self._looks)
         yield inspected
 
 
-def inspect_shard(task: Task, ingest: Ingest, checks: Checks, permutations: int, repeats: Repeats) -> Inspected:
+def inspect_shard(task: Task, looks: Looks) -> Inspected:
     """Reads one part of a shard and stages it; the marker appears last."""
+    job, checks = looks.job, looks.checks
     count = {"documents": 0, "rejects": 0, "text_bytes": 0}
     reasons: dict[str, list[str]] = {}
     account = Account()
     with contextlib.ExitStack() as stack:
         stream = stack.enter_context(files.open_read(task.shard.path))
         documents = _writer(stack, task.staged.documents, STAGED)
-        signatures = _writer(stack, task.staged.signatures, signatures_schema(permutations))
+        signatures = _writer(stack, task.staged.signatures, signatures_schema(job.neardup.permutations))
         rejects = _writer(stack, task.staged.rejects, REJECTS)
-        lines = _writer(stack, task.staged.paragraphs, PARAGRAPHS) if repeats.mode != "off" else None
-        for part in read_shard(stream, task.shard.name, ingest, checks.page, task.part, account):
+        lines = _writer(stack, task.staged.paragraphs, PARAGRAPHS) if job.repeats.mode != "off" else None
+        marks = _marks_writer(stack, task, looks.scanner)
+        for part in read_shard(stream, task.shard.name, job.ingest, checks.page, task.part, account):
             if part.documents.num_rows:
                 staged, signed = checks.documents(part.documents)
                 documents.write_batch(staged)
                 signatures.write_batch(signed)
                 if lines is not None:
-                    lines.write_batch(_paragraphs(staged, repeats, count["documents"]))
+                    lines.write_batch(_paragraphs(staged, job.repeats, count["documents"]))
+                if marks is not None and looks.scanner is not None:
+                    marks.write_batch(staged_marks(looks.scanner, staged, job.watermarks.sites))
                 count["documents"] += staged.num_rows
                 count["text_bytes"] += pc.sum(pc.binary_length(staged.column("text"))).as_py()
             if part.rejects.num_rows:
@@ -125,6 +141,10 @@ def inspect_shard(task: Task, ingest: Ingest, checks: Checks, permutations: int,
     marker = {"digest": task.digest, "shard": task.shard.name, **count, "damage": reasons}
     files.write_json(task.staged.marker, {**marker, "part": list(task.part), "account": vars(account)})
     return Inspected(task.shard.name, **count)
+
+
+def _marks_writer(stack: contextlib.ExitStack, task: Task, scanner: Scanner | None) -> Any:
+    return _writer(stack, task.staged.marks, marks_schema(len(scanner.families))) if scanner else None
 
 
 def _paragraphs(staged: pa.RecordBatch, repeats: Repeats, first_row: int) -> pa.RecordBatch:

@@ -21,6 +21,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from pipelines.errors import UsageError
 from pipelines.ingest.options import Ingest, as_tuple
+from pipelines.marks.options import Watermarks
 from pipelines.neardup.options import NearDup
 from pipelines.repeats.options import Repeats
 
@@ -74,6 +75,7 @@ class Job(Options):
     inspect: Inspect = Field(default_factory=Inspect)
     neardup: NearDup = Field(default_factory=NearDup)
     repeats: Repeats = Field(default_factory=Repeats)
+    watermarks: Watermarks = Field(default_factory=Watermarks)
     statistics: Statistics = Field(default_factory=Statistics)
 
     @property
@@ -82,10 +84,11 @@ class Job(Options):
         return datetime(self.cutoff.year, self.cutoff.month, self.cutoff.day, tzinfo=UTC)
 
     def settings(self) -> dict[str, Any]:
-        """What decides the output, without inputs and policy, whose content does, and without how it is computed."""
-        content = {"input", "input_base", "against", "policy"}
-        execution = {"output", "workers", "runner", "runner_options", "keep_work"}
-        return self.model_dump(mode="json", exclude=content | execution)
+        """What decides the output, without what is read, whose content does, and without how it is computed."""
+        content = ("input", "input_base", "against", "policy")
+        execution = ("output", "workers", "runner", "runner_options", "keep_work")
+        whole: dict[str, Any] = dict.fromkeys((*content, *execution), True)
+        return self.model_dump(mode="json", exclude={**whole, "watermarks": {"registry"}})
 
 
 def load_job(path: str | None, overrides: Mapping[str, Any] | None = None, sets: Sequence[str] = ()) -> Job:

@@ -14,7 +14,7 @@ PLACES = (*DOCUMENT_PLACES, Place.DUPLICATES, Place.REJECTS)
 
 
 class Staged(NamedTuple):
-    """The files that `inspect`, `cluster` and the count of repeated paragraphs keep for one part of a shard."""
+    """The files that `inspect`, `cluster` and what lies between them and `settle` keep for one part of a shard."""
 
     documents: str
     signatures: str
@@ -22,6 +22,7 @@ class Staged(NamedTuple):
     clusters: str
     paragraphs: str
     recurring: str
+    marks: str
     marker: str  # written last by inspect: the part is whole
 
 
@@ -46,6 +47,7 @@ class Layout(NamedTuple):
             clusters=f"{clusters}.parquet",
             paragraphs=files.join(staging, "paragraphs.parquet"),
             recurring=files.join(self.work, "repeats", f"{key}.parquet"),
+            marks=files.join(staging, "marks.parquet"),
             marker=files.join(staging, "whole.json"),
         )
 
@@ -63,6 +65,16 @@ class Layout(NamedTuple):
     def repeats_largest(self) -> str:
         """The repeated paragraphs with the most bytes, of all shards."""
         return files.join(self.work, "repeats", "largest.parquet")
+
+    @property
+    def marks_corrected(self) -> str:
+        """The marker of the watermark tests' correction over the crawl."""
+        return files.join(self.work, "marks", "whole.json")
+
+    @property
+    def marks_found(self) -> str:
+        """What that correction found."""
+        return files.join(self.work, "marks", "found.parquet")
 
     def part(self, place: Place, number: int) -> str:
         """One output file; the same number in every folder holds the records of the same shards."""

@@ -29,6 +29,8 @@ from pipelines.ingest.shards import Shard, find_shards
 from pipelines.inspect import InspectShards, Task
 from pipelines.job import Job, digest
 from pipelines.layout import PLACES, WORK, Layout
+from pipelines.marks.apply import Findings
+from pipelines.marks.correct import CorrectMarks, findings_of
 from pipelines.neardup.candidates import ShardSignatures
 from pipelines.neardup.search import find_clusters
 from pipelines.neardup.texts import TextColumn
@@ -37,9 +39,12 @@ from pipelines.provenance.policy import Policy, PolicyError, load_policy
 from pipelines.records import Place
 from pipelines.repeats.count import CountRepeats, ShardParagraphs
 from pipelines.reserve.writer import Rules
-from pipelines.settle import Pack, Packing, SettlePacks, StagedName, pack
+from pipelines.settle import How, Pack, Packing, SettlePacks, StagedName, pack
 from pipelines.statistics.tally import TallyRules
 from pipelines.versions import code_digest
+from watermark.registry import Registry, RegistryError, load_registry
+from watermark.scan import Scanner
+from watermark.tables import shared_tables
 
 # What keeps one worker process busy for some ten seconds, a few times as long as it takes to start.
 _INSPECT_BYTES = 8 << 20  # of shards, compressed as they mostly are
@@ -68,6 +73,8 @@ class _Plan(NamedTuple):
     archives: tuple[Archive, ...]
     policy: Policy
     detector: Detector | None
+    registry: Registry | None
+    scanner: Scanner | None
     tasks: list[Task]
     digest: str  # of all that decides the output's bytes
 
@@ -88,9 +95,10 @@ def run(job: Job, overwrite: bool = False) -> Result:
         records = sum(marker["documents"] + marker["rejects"] for marker in inspected)
         _cluster(plan, records)
         _repeats(plan, records)
-        packs = _settle(plan, inspected)
+        findings = _marks(plan, inspected)
+        packs = _settle(plan, inspected, findings)
         markers = [_whole(files.read_json(plan.layout.settled(p.number)), p.digest) for p in packs]
-        ending = Ending(job, plan.layout, plan.shards, plan.archives, plan.policy, plan.detector, plan.digest)
+        ending = Ending(job, plan.layout, plan.shards, plan.archives, plan.policy, plan.detector, findings, plan.digest)
         summary = finish(ending, [marker["records"] for marker in markers], records)
         if not job.keep_work:
             files.delete([plan.layout.work])
@@ -118,6 +126,7 @@ def _plan(job: Job) -> _Plan:
         detector = None if job.inspect.detector == "none" else load_detector(job.inspect.detector)
     except (OSError, ValueError) as error:
         raise UsageError(f"inspect.detector: {error}") from None
+    registry, scanner = _keys(job)
     layout = Layout(job.output)
     archives = find_archives(job.against, job.output, job.neardup)
     settings = {key: job.settings()[key] for key in ("ingest", "inspect", "neardup")}
@@ -126,6 +135,7 @@ def _plan(job: Job) -> _Plan:
     base = {
         "settings": settings,
         "detector": detector.digest if detector else None,
+        "watermarks": [scanner.digest, job.watermarks.sites] if scanner else None,
         "code": code_digest(),
     }
     tasks = [
@@ -137,7 +147,18 @@ def _plan(job: Job) -> _Plan:
     inputs = [[shard.name, shard.size] for shard in shards]
     earlier = [archive.digest for archive in archives]
     whole = digest([job.settings(), policy.model_dump(mode="json"), base, inputs, earlier])
-    return _Plan(job, layout, shards, archives, policy, detector, tasks, whole)
+    return _Plan(job, layout, shards, archives, policy, detector, registry, scanner, tasks, whole)
+
+
+def _keys(job: Job) -> tuple[Registry | None, Scanner | None]:
+    """The keys to look for, and their tokenizers; None where the job names no registry."""
+    if job.watermarks.registry is None:
+        return None, None
+    try:
+        registry = load_registry(job.watermarks.registry)
+        return registry, Scanner(registry)
+    except RegistryError as error:
+        raise UsageError(f"watermarks.registry: {error}") from None
 
 
 def _standing(plan: _Plan, overwrite: bool) -> dict[str, Any] | None:
@@ -217,14 +238,16 @@ def _inspect(plan: _Plan) -> list[dict[str, Any]]:
             waiting = again
             say(f"inspect  {len(waiting)} {unit} begin inside a record of the part before, and are read again")
         # A marker of another digest would be counted as progress, and its part is about to be written again.
-        markers_of_all = [plan.layout.clustered, plan.layout.repeats_counted]
+        markers_of_all = [plan.layout.clustered, plan.layout.repeats_counted, plan.layout.marks_corrected]
         files.delete([task.staged.marker for task in waiting] + markers_of_all)
         # Largest first: the last parts to finish are then small ones.
         sizes = {task: (task.part.end or task.shard.size) - task.part.begin for task in waiting}
         waiting.sort(key=lambda task: (-sizes[task], task.shard.name, task.part.begin))
         count = _counter(files.join(plan.layout.work, "staging", "*", "whole.json"))
-        transform = InspectShards(waiting, plan.job.ingest, plan.job.inspect, plan.job.neardup, plan.job.repeats)
-        with Watch("inspect", unit, total, total - len(waiting), count):
+        with shared_tables() as tables, Watch("inspect", unit, total, total - len(waiting), count):
+            if plan.registry is not None:
+                Scanner(plan.registry, tables)  # makes the tables once, before the workers ask for them
+            transform = InspectShards(waiting, plan.job, plan.registry, tables)
             execute(plan.job, len(waiting), sum(sizes.values()) / _INSPECT_BYTES, transform)
         waiting = []
     markers = _inspected(plan)
@@ -315,11 +338,30 @@ def _repeats(plan: _Plan, records: int) -> None:
     files.write_json(layout.repeats_counted, {"digest": wanted})
 
 
+def _marks(plan: _Plan, inspected: list[dict[str, Any]]) -> Findings | None:
+    """Corrects the watermark tests of all documents for their number; None where the job looks for no keys."""
+    options, layout = plan.job.watermarks, plan.layout
+    if plan.registry is None or plan.scanner is None:
+        return None
+    wanted = digest([[task.digest for task in plan.tasks], options.level])
+    if _is_whole(layout.marks_corrected, wanted):
+        say("marks    corrected by an earlier run")
+    else:
+        files.delete([layout.marks_corrected])
+        documents = sum(marker["documents"] for marker in inspected)
+        staged = [task.staged.marks for task in plan.tasks]
+        with Watch("marks", "parts", len(staged), 0, _counter(layout.marks_found)):
+            transform = CorrectMarks(staged, plan.registry, options, documents, layout.marks_found)
+            execute(plan.job, len(staged), documents / _CLUSTER_DOCUMENTS, transform)
+        files.write_json(layout.marks_corrected, {"digest": wanted})
+    return findings_of(plan.scanner, options, layout.marks_found)
+
+
 def _unit_name(task: Task) -> str:
     return f"{task.shard.name}\0{task.part.begin:020d}"
 
 
-def _settle(plan: _Plan, inspected: list[dict[str, Any]]) -> list[Pack]:
+def _settle(plan: _Plan, inspected: list[dict[str, Any]], findings: Findings | None) -> list[Pack]:
     packs = _packs(plan, inspected)
     waiting = [p for p in packs if not _is_whole(plan.layout.settled(p.number), p.digest)]
     done = {p.number for p in packs} - {p.number for p in waiting}
@@ -335,7 +377,8 @@ def _settle(plan: _Plan, inspected: list[dict[str, Any]]) -> list[Pack]:
     if waiting:
         count = _counter(files.join(plan.layout.work, "settled", "part-*.json"))
         index = plan.job.neardup if plan.job.neardup.enabled and plan.job.neardup.index else None
-        transform = SettlePacks(waiting, plan.layout, _rules(plan), _tally_rules(plan), index, plan.job.repeats)
+        how = How(plan.layout, _rules(plan), _tally_rules(plan), index, plan.job.repeats, findings)
+        transform = SettlePacks(waiting, how)
         with Watch("settle", "parts", len(packs), len(done), count):
             execute(plan.job, len(waiting), len(waiting) * plan.job.part_bytes / _SETTLE_BYTES, transform)
     return packs

@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 from pipelines import files
 from pipelines.errors import naming
 from pipelines.layout import DOCUMENT_PLACES, Layout, Staged
+from pipelines.marks.apply import TALLIED, Findings, tally_marks, with_marks
 from pipelines.neardup.options import NearDup
 from pipelines.records import Place
 from pipelines.repeats.apply import repeat_part
@@ -34,6 +35,7 @@ from pipelines.statistics.tally import (
 )
 
 REPEAT_TALLIES = ("repeat_shares", "repeat_samples")
+MARK_TALLY = "watermarks"
 
 _ROW_GROUP = 20_000  # rows; some 50 MB of text, so that a reader need not hold a whole part
 
@@ -82,21 +84,24 @@ def pack(shards: Iterable[Packing], part_bytes: int) -> Iterator[tuple[Packing, 
         yield tuple(group)
 
 
-class SettlePacks(beam.PTransform):  # type: ignore[misc]
-    """Writes the output parts of the packs; gives one :class:`Settled` each. ``index``: how to sign one, if any."""
+class How(NamedTuple):
+    """What settling needs to know."""
 
-    def __init__(
-        self,
-        packs: Sequence[Pack],
-        layout: Layout,
-        rules: Rules,
-        tally: TallyRules,
-        index: NearDup | None,
-        repeats: Repeats,
-    ) -> None:
+    layout: Layout
+    rules: Rules
+    tally: TallyRules
+    signing: NearDup | None  # of the index, if there is to be one
+    repeats: Repeats
+    findings: Findings | None  # of watermark tests, where the job looks for keys
+
+
+class SettlePacks(beam.PTransform):  # type: ignore[misc]
+    """Writes the output parts of the packs; gives one :class:`Settled` each."""
+
+    def __init__(self, packs: Sequence[Pack], how: How) -> None:
         super().__init__()
         self._packs = list(packs)
-        self._do = SettlePack(layout, rules, tally, index, repeats)
+        self._do = SettlePack(how)
 
     def expand(self, pipeline: beam.Pipeline) -> beam.PCollection:
         """Wires the steps."""
@@ -111,36 +116,32 @@ class SettlePacks(beam.PTransform):  # type: ignore[misc]
 class SettlePack(beam.DoFn):  # type: ignore[misc]
     """One pack → its parts and counts."""
 
-    def __init__(
-        self, layout: Layout, rules: Rules, tally: TallyRules, index: NearDup | None, repeats: Repeats
-    ) -> None:
-        self._layout = layout
-        self._rules = rules
-        self._tally = tally
-        self._index = index
-        self._repeats = repeats
+    def __init__(self, how: How) -> None:
+        self._how = how
 
     def process(self, pack: Pack) -> Iterator[Settled]:
         """One pack."""
         with naming(", ".join(shard.name for shard in pack.shards)):
-            settled = settle_pack(pack, self._layout, self._rules, self._tally, self._index, self._repeats)
+            settled = settle_pack(pack, self._how)
         yield settled
 
 
-def settle_pack(
-    pack: Pack, layout: Layout, rules: Rules, tally: TallyRules, index: NearDup | None, repeats: Repeats
-) -> Settled:
+def settle_pack(pack: Pack, how: How) -> Settled:
     """Judges and writes one pack; the marker appears last."""
-    shards = [_read(shard) for shard in pack.shards]
-    judged = judge(gather(shards), rules)
+    layout, repeats, index = how.layout, how.repeats, how.signing
+    shards = [_read(shard, how.findings) for shard in pack.shards]
+    judged = judge(gather(shards), how.rules)
     # Before anything is cut: later runs compare whole texts.
     if index is not None:
         files.write_parquet(layout.index_part(pack.number), index_part(judged, index), use_dictionary=False)
     counts: dict[str, pa.Table] = {}
+    if how.findings is not None:
+        marks = pa.concat_tables([files.read_parquet(shard.staged.marks, TALLIED) for shard in pack.shards])
+        counts[MARK_TALLY] = tally_marks(marks, how.findings)
     if repeats.mode != "off":
         largest = files.read_parquet(layout.repeats_largest, ["paragraph"])["paragraph"].to_numpy()
         judged, *tables = repeat_part(judged, repeats, _recurring(pack), largest)
-        counts = dict(zip(REPEAT_TALLIES, tables, strict=True))
+        counts |= dict(zip(REPEAT_TALLIES, tables, strict=True))
     records = {}
     for place in (*DOCUMENT_PLACES, Place.DUPLICATES):
         part = output_part(judged, place)
@@ -150,7 +151,7 @@ def settle_pack(
     rejects = rejects_part(shards)
     files.write_parquet(layout.part(Place.REJECTS, pack.number), rejects)
     records[Place.REJECTS.value] = rejects.num_rows
-    for kind, table in (_tallies(judged, rejects, tally) | counts).items():
+    for kind, table in (_tallies(judged, rejects, how.tally) | counts).items():
         files.write_parquet(layout.tally(kind, pack.number), table)
     files.write_json(layout.settled(pack.number), {"digest": pack.digest, "records": records})
     return Settled(pack.number, records)
@@ -162,12 +163,13 @@ def _recurring(pack: Pack) -> npt.NDArray[np.uint64]:
     return np.unique(np.concatenate([column.to_numpy() for column in columns]))
 
 
-def _read(shard: StagedName) -> StagedShard:
+def _read(shard: StagedName, findings: Findings | None) -> StagedShard:
     paths = shard.staged
     read = files.read_parquet
-    return StagedShard(
-        shard.name, read(paths.documents), read(paths.signatures), read(paths.clusters), read(paths.rejects)
-    )
+    documents = read(paths.documents)
+    if findings is not None:
+        documents = with_marks(documents, read(paths.marks, TALLIED), findings)
+    return StagedShard(shard.name, documents, read(paths.signatures), read(paths.clusters), read(paths.rejects))
 
 
 def _tallies(judged: pa.Table, rejects: pa.Table, rules: TallyRules) -> dict[str, pa.Table]:

@@ -17,6 +17,7 @@ WIRING = {
     "pipelines/dedup.py",
     "pipelines/inspect.py",
     "pipelines/settle.py",
+    "pipelines/marks/correct.py",
     "pipelines/neardup/candidates.py",
     "pipelines/neardup/cluster.py",
     "pipelines/neardup/rounds.py",

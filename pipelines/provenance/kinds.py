@@ -50,4 +50,6 @@ KINDS: Final[dict[str, str]] = {
     "unreadable_capture_time": "the capture time cannot be read",
     # What a statistical test of the tokens finds.
     "watermark": "a watermark test rejects the null after correction for multiple tests",
+    "watermark_site": "the documents of its site together carry a watermark, but its own text does not tell",
+    "watermark_tested": "a watermark was looked for and not found: says nothing about who wrote the page",
 }

@@ -53,6 +53,8 @@ def headline(output: str, summary: dict[str, Any]) -> str:
         )
     if summary["repeats"]:
         lines.append(repeats_sentence(summary["repeats"]))
+    if summary["watermarks"]:
+        lines.append(watermarks_sentence(summary["watermarks"]))
     lines += [
         share_sentence(summary),
         "",
@@ -94,6 +96,18 @@ def repeats_sentence(repeats: dict[str, Any]) -> str:
     return f"{found}; {cut} ({repeats['bytes_cut']:,} bytes){whole if repeats['documents_whole'] else ''}."
 
 
+def watermarks_sentence(marks: dict[str, Any]) -> str:
+    """What was looked for and what was found, in one sentence."""
+    keys = len(marks["keys"])
+    unmeasured = sum(not key["null_measured"] for key in marks["keys"])
+    caution = f"; {unmeasured} of the keys have no null measured on human text" if unmeasured else ""
+    return (
+        f"Watermarks: {keys} {'key' if keys == 1 else 'keys'} looked for in {marks['documents_tested']:,} documents "
+        f"and {marks['sites_tested']:,} sites; {marks['documents_found']:,} documents and {marks['sites_found']:,} "
+        f"sites found at a false discovery rate of {100 * marks['level']:g} %{caution}."
+    )
+
+
 def _percent(part: int, whole: int) -> str:
     share = 100 * part / max(whole, 1)
     return f"{share:.1f} %" if share >= 0.1 or not part else "under 0.1 %"
@@ -106,6 +120,7 @@ def data_card(summary: dict[str, Any]) -> str:
     template = environment.from_string(resources("pipelines.reserve").joinpath("card.md").read_text("utf-8"))
     sentences = {"share_sentence": share_sentence(summary)}
     sentences["repeats_sentence"] = repeats_sentence(summary["repeats"]) if summary["repeats"] else ""
+    sentences["watermarks_sentence"] = watermarks_sentence(summary["watermarks"]) if summary["watermarks"] else ""
     columns = [(field.name, _type(field.type), _COLUMNS[field.name]) for field in OUTPUT]
     return template.render(**summary, meanings=MEANINGS, columns=columns, **sentences)
 

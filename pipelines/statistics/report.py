@@ -33,6 +33,7 @@ _MOST_HOSTS = 20
 _MOST_MONTHS = 480  # a longer axis comes from wrong dates: then only months with documents are drawn
 _EXCERPT = 400
 _MOST_REPEATS = 20
+_MOST_SITES = 50
 _REPEAT_EXCERPT = 160
 
 
@@ -48,7 +49,8 @@ def render(
     Args:
         summary: ``summary.json``, ``synthetic_share`` as ``prevalence.summary_share`` gives it; any key may lack.
         tables: ``prevalence``, ``diversity``, ``signals``, ``accounting``, as ``tables.statistics_tables`` gives them;
-            and ``repeats`` where the summary has counts of repeated paragraphs.
+            ``repeats`` where the summary has counts of repeated paragraphs, and ``watermarks`` and
+            ``watermark_sites`` where it has those of watermark tests.
         samples: documents to show: ``url``, ``captured_at``, ``verdict``, ``machine_probability``, ``evidence``,
             ``text`` (cut to 400 characters) and ``doc_id``; a key may lack.
         title: of the page.
@@ -81,6 +83,7 @@ def render(
         measures=MEASURES,
         diversity=_diversity(tables["diversity"], axis, mark),
         repeats=_repeats(summary["repeats"], tables["repeats"]) if summary.get("repeats") else None,
+        watermarks=_watermarks(summary["watermarks"], tables) if summary.get("watermarks") else None,
         samples=[_sample(s) for s in samples],
     )
 
@@ -256,6 +259,35 @@ def _repeats(counts: Mapping[str, Any], repeats: pa.Table) -> Row:
         for row in repeats.slice(0, _MOST_REPEATS).to_pylist()
     ]
     return {**counts, "share": counts["bytes"] / max(counts["text_bytes"], 1), "rows": shown}
+
+
+def _watermarks(about: Mapping[str, Any], tables: Mapping[str, pa.Table]) -> Row:
+    keys = tables["watermarks"].to_pylist()
+    rows = [
+        (
+            row["key"],
+            f"{row['scheme']} {row['variant']}",
+            count(row["tested"]),
+            *(percent(row[name] / row["tested"]) if row["tested"] else "–" for name in row if name.startswith("p_")),
+            count(row["found"]),
+            count(row["sites"]),
+        )
+        for row in keys
+    ]
+    nominal = [f"p ≤ {name.removeprefix('p_')}" for name in (keys[0] if keys else {}) if name.startswith("p_")]
+    sites = [
+        (
+            row["host"] + (f"/{row['section']}" if row["section"] is not None else ""),
+            row["key"],
+            count(row["documents"]),
+            count(row["tokens"]),
+            f"{row['log10_p']:.1f}",
+            f"{row['log10_e']:.1f}",
+        )
+        for row in tables["watermark_sites"].sort_by([("log10_e", "descending")]).slice(0, _MOST_SITES).to_pylist()
+    ]
+    head = ["Key", "Scheme", "Documents tested", *nominal, "Found", "Sites"]
+    return {**about, "head": head, "rows": rows, "sites": sites}
 
 
 def _cut(text: str, most: int) -> str:

@@ -116,6 +116,6 @@ def test_every_kind_in_the_default_policy_is_documented() -> None:
     used = {kind for rule in yaml.safe_load(text)["rules"] for kind in rule.get("when", {}).get("evidence_any", [])}
     informational = {
         kind for kind in KINDS if kind.endswith(("_none", "_part", "_media", "_link", "_human", "_quoted"))
-    } | {kind for kind in KINDS if kind.startswith("usage_") or kind == "unreadable_capture_time"}
+    } | {kind for kind in KINDS if kind.startswith("usage_") or kind in ("unreadable_capture_time", "watermark_tested")}
     assert used | informational == set(KINDS)
     assert not {kind for kind in used if kind.startswith("usage_")}
