@@ -3,7 +3,7 @@
 The pages are the documentation of the installed Python packages: long descriptions from their metadata, and docstrings.
 They are written as WARC shards with made-up hosts and capture dates; some are captured twice with light edits. Planted
 among them, after the cut-off: pages that declare themselves, pages with a C2PA text manifest, chatbot leaks, and pages
-from a small generator that is fitted to the documentation on the spot.
+from a small generator that is fitted to the documentation on the spot, without and with a watermark.
 """
 
 from __future__ import annotations
@@ -28,9 +28,11 @@ from typing import NamedTuple
 
 import pyarrow.parquet as pq
 
+from pipelines.demo_marks import FOLDER, demo_registry, marked_bodies
 from pipelines.errors import UsageError
 from pipelines.job import Job
 from pipelines.layout import DOCUMENT_PLACES, PLACES
+from pipelines.marks.options import Watermarks
 from pipelines.records import Place
 from pipelines.reserve.card import headline
 from pipelines.run import run
@@ -78,10 +80,16 @@ def demo(output: str, pages: int = 2000, workers: int = 0, overwrite: bool = Fal
         shutil.rmtree(root)
     crawl = embedded_crawl(pages)
     (root / "crawl").mkdir(parents=True)
+    registry = _plant_marked(crawl, root / FOLDER)
     for number in range(_SHARDS):
         shard = root / "crawl" / f"docs-{number:05d}.warc.gz"
         shard.write_bytes(b"".join(_record(page) for page in crawl[number::_SHARDS]))
-    job = Job(input=(str(root / "crawl" / "*.warc.gz"),), output=str(root / "out"), workers=workers)
+    job = Job(
+        input=(str(root / "crawl" / "*.warc.gz"),),
+        output=str(root / "out"),
+        workers=workers,
+        watermarks=Watermarks(registry=str(registry)),
+    )
     result = run(job)
     intro = (
         f"{len(crawl)} pages made from the documentation of installed Python packages, in {_SHARDS} WARC shards "
@@ -95,7 +103,7 @@ def _is_demo(root: Path) -> bool:
     """Whether a folder holds an earlier demo and nothing else."""
     names = {path.name for path in root.iterdir()} if root.is_dir() else {"a file"}
     shards = list((root / "crawl").glob("*")) if "crawl" in names else []
-    return names <= {"crawl", "out"} and all(_SHARD_NAME.fullmatch(path.name) for path in shards)
+    return names <= {"crawl", "out", FOLDER} and all(_SHARD_NAME.fullmatch(path.name) for path in shards)
 
 
 def embedded_crawl(pages: int) -> list[Page]:
@@ -118,6 +126,17 @@ def embedded_crawl(pages: int) -> list[Page]:
     crawl += _planted([text for _, text in texts], rng)
     rng.shuffle(crawl)
     return crawl
+
+
+def _plant_marked(crawl: list[Page], folder: Path) -> Path:
+    """Adds pages that carry a new key's watermark; gives the registry to find them with."""
+    rng = random.Random(2)
+    bodies = [page.body for page in crawl if page.truth == "documentation"]
+    registry = demo_registry(bodies, folder)
+    for i, text in enumerate(marked_bodies(bodies, registry, _PLANTED, rng)):
+        url = f"https://{'abcde'[i % 5]}.marked.example/{i}.html"
+        crawl.append(Page(url, _when(rng, _AFTER), _paragraphs(text), "", "marked by a key"))
+    return registry
 
 
 def found_table(crawl: Sequence[Page], output: str) -> str:
