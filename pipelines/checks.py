@@ -41,7 +41,7 @@ class Checks:
         if self._options.leaks:
             found += leaked_markup(html)
         if self._options.hidden_characters:
-            found += hidden_in_markup(html)
+            found += hidden_in_markup(html, self._options.verify_c2pa)
         return found
 
     def documents(self, batch: pa.RecordBatch) -> tuple[pa.RecordBatch, pa.RecordBatch]:
@@ -81,7 +81,7 @@ class Checks:
             if self._options.leaks:
                 found += leaked_phrases(text)
             if self._options.hidden_characters:
-                found += hidden_characters(text)
+                found += hidden_characters(text, self._options.verify_c2pa)
             if found and already[row]:
                 # The page's markup holds the page's text: what was seen there is not a second finding.
                 seen = {(e["source"], e["kind"]) for e in pages[row].as_py()}

@@ -17,13 +17,15 @@ from datetime import UTC, date, datetime
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
+from pydantic_core import PydanticCustomError
 
 from pipelines.errors import UsageError
 from pipelines.ingest.options import Ingest, as_tuple
 from pipelines.marks.options import Watermarks
 from pipelines.neardup.options import NearDup
 from pipelines.repeats.options import Repeats
+from watermark import c2pa_verify
 
 
 class Options(BaseModel):
@@ -38,7 +40,24 @@ class Inspect(Options):
     declarations: bool = Field(True, description="what a page says about itself: disclosure, generator, source type")
     leaks: bool = Field(True, description="leaked chatbot phrases and interface strings")
     hidden_characters: bool = Field(True, description="runs of variation selectors, zero-width and tag characters")
+    verify_c2pa: bool = Field(
+        False, description="check the signatures of C2PA manifests in texts; needs the c2pa extra"
+    )
     detector: str = Field("embedded", description="'embedded', 'none', or a folder that `reserve train` wrote")
+
+    @field_validator("verify_c2pa")
+    @classmethod
+    def _installed(cls, verify_c2pa: bool) -> bool:
+        if verify_c2pa:
+            try:
+                c2pa_verify.load()
+            except ImportError as error:
+                raise PydanticCustomError(
+                    "not_installed",
+                    "it needs c2pa-python, which cannot be imported ({error}); pip install 'human-reserve[c2pa]'",
+                    {"error": (str(error).splitlines() or [type(error).__name__])[0]},
+                ) from None
+        return verify_c2pa
 
 
 class Statistics(Options):
