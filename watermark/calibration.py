@@ -45,7 +45,7 @@ from watermark.windows import Floats, Ints
 
 LogP = Callable[[Floats, Ints], Floats]
 
-VERSION = 1
+VERSION = 2
 _EXACT = 500  # largest values kept one by one
 _GRID = 100  # ranks kept below them
 _LONGEST = 0.99  # quantile of the corpus' lengths from which on documents are tested as if they had it
@@ -92,11 +92,19 @@ class Bucket:
 
 @dataclass(frozen=True)
 class Null:
-    """What one key does on human text; buckets go by ascending length, and the first begins at 0."""
+    """What one key does on human text.
+
+    Attributes:
+        shift: what a scored token of a document leans to the key's side.
+        longest: scored tokens up to which the corpus speaks of documents.
+        buckets: by ascending length; the first begins at 0.
+        site_shift: what a window leans in samples of whole sites (`watermark.sites`), which hold fewer common ones.
+    """
 
     shift: float
     longest: int
     buckets: tuple[Bucket, ...]
+    site_shift: float = 0.0
 
     @property
     def documents(self) -> int:
@@ -117,7 +125,8 @@ class Null:
         """The null that ``to_dict`` was called on; ValueError for another version of the table."""
         if data.get("version") != VERSION:
             raise ValueError(f"the null table has version {data.get('version')!r}; {VERSION} is wanted: fit it again")
-        return cls(float(data["shift"]), int(data["longest"]), tuple(_read_bucket(item) for item in data["buckets"]))
+        buckets = tuple(_read_bucket(item) for item in data["buckets"])
+        return cls(float(data["shift"]), int(data["longest"]), buckets, float(data["site_shift"]))
 
 
 def fit(

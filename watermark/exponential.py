@@ -6,7 +6,7 @@ large r. The statistic is the sum of -log(1 - r), which for unmarked text is a s
 This file is the variant of three_bricks' ``OpenaiGenerator`` and ``OpenaiDetector`` with ``seeding="hash"``::
 
     >>> from watermark.windows import windows
-    >>> keys = [Key(vocabulary=1000, ngram=1, key=7), Key(vocabulary=1000, ngram=1, key=8)]
+    >>> keys = [Key(vocab_size=1000, ngram=1, key=7), Key(vocab_size=1000, ngram=1, key=8)]
     >>> context = [3]
     >>> for _ in range(40):
     ...     context.append(int(uniforms_for(context[-1:], keys[0])[:200].argmax()))
@@ -53,14 +53,14 @@ class Key:
     """The parameters of one key, as three_bricks names them where it has a name.
 
     Attributes:
-        vocabulary: the tokenizer's ``vocab_size``; tokens at or above it are not scored.
+        vocab_size: the tokenizer's ``vocab_size``; tokens at or above it are not scored.
         ngram: how many tokens before the sampled one decide r.
         payload: the message; it turns the vocabulary by that many tokens.
         key: ``seed``, from 0 to 2⁶³ - 1.
         salt: ``salt_key``, from 1 to 2⁶³ - 1. It may differ between keys that are scored together.
     """
 
-    vocabulary: int
+    vocab_size: int
     key: int = field(repr=False)
     ngram: int = 1
     payload: int = 0
@@ -68,11 +68,11 @@ class Key:
 
     def __post_init__(self) -> None:
         """Refuse what the program could not run with."""
-        if not 0 < self.vocabulary < 2**31:
-            raise ValueError(f"vocabulary is {self.vocabulary}; it must lie between 1 and 2³¹ - 1")
+        if not 0 < self.vocab_size < 2**31:
+            raise ValueError(f"vocab_size is {self.vocab_size}; it must lie between 1 and 2³¹ - 1")
         if not 1 <= self.ngram <= 64:
             raise ValueError(f"ngram is {self.ngram}; it must lie between 1 and 64")
-        if not 0 <= self.payload < self.vocabulary:
+        if not 0 <= self.payload < self.vocab_size:
             raise ValueError(f"payload is {self.payload}; it must lie between 0 and the vocabulary's size")
         if not 0 <= self.key < 2**63 or not 0 < self.salt < 2**63:
             raise ValueError("the key must lie between 0 and 2⁶³ - 1, the salt between 1 and 2⁶³ - 1")
@@ -86,6 +86,11 @@ def width(key: Key) -> int:
 def null_mean(keys: Sequence[Key]) -> Floats:
     """float64[k]: the mean of -log(m / 2²⁴) over m = 1 … 2²⁴, which is 1 - 5·10⁻⁷."""
     return np.full(len(keys), mean_of_levels(_LEVELS))
+
+
+def null_deviation(keys: Sequence[Key]) -> Floats:
+    """float64[k]: that of an Exp(1) number."""
+    return np.ones(len(keys))
 
 
 def log_p_value(statistic: Floats, scored: Ints, keys: Sequence[Key]) -> Floats:
@@ -120,11 +125,11 @@ def score(batch: Batch, keys: Sequence[Key]) -> Tally:
         counts = np.zeros(len(batch.positions), np.bool_)
         documents = batch.blocks[batch.documents]
         _contexts(
-            batch.tokens, batch.positions, documents, one.vocabulary, one.ngram, np.uint64(salt), contexts, counts
+            batch.tokens, batch.positions, documents, one.vocab_size, one.ngram, np.uint64(salt), contexts, counts
         )
         columns = [column for column, key in enumerate(keys) if key.salt == salt]
         scored[:, columns] = np.bincount(blocks[counts], minlength=len(scored))[:, None]
-        draws = (batch.tokens[batch.positions[counts]] + one.payload) % one.vocabulary
+        draws = (batch.tokens[batch.positions[counts]] + one.payload) % one.vocab_size
         pairs, which = _distinct(contexts[counts], draws)
         contexts, draws = contexts[counts][pairs], draws[pairs]
         for column in columns:
@@ -146,10 +151,10 @@ def seed_for(context: Sequence[int], key: Key) -> int:
 
 def uniforms_for(context: Sequence[int], key: Key) -> npt.NDArray[np.float32]:
     """float32[vocabulary]: r of each token that may follow ``context``, oldest token first."""
-    draws = np.arange(key.vocabulary, dtype=np.int32)
-    drawn = np.empty(key.vocabulary)
+    draws = np.arange(key.vocab_size, dtype=np.int32)
+    drawn = np.empty(key.vocab_size)
     _stream(np.uint32(seed_for(context, key) & 0xFFFFFFFF), drawn)
-    return drawn[(draws + key.payload) % key.vocabulary].astype(np.float32)
+    return drawn[(draws + key.payload) % key.vocab_size].astype(np.float32)
 
 
 def alike(keys: Sequence[Any]) -> Any:
@@ -185,7 +190,7 @@ def log_gamma_tail(statistic: Floats, scored: Ints) -> Floats:
 def _first_occurrences(batch: Batch, key: Key, salt: int) -> tuple[Words, Bools]:
     contexts, counts = np.zeros(len(batch.positions), np.uint64), np.zeros(len(batch.positions), np.bool_)
     documents = batch.blocks[batch.documents]
-    _contexts(batch.tokens, batch.positions, documents, key.vocabulary, key.ngram, np.uint64(salt), contexts, counts)
+    _contexts(batch.tokens, batch.positions, documents, key.vocab_size, key.ngram, np.uint64(salt), contexts, counts)
     return contexts, counts
 
 

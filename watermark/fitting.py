@@ -1,7 +1,8 @@
 """Measures the nulls of all keys of a scanner on text that is known to be human.
 
 In two passes: the first measures how far each key leans (:func:`lean`), the second ranks the p-values that a scan gives
-once that is taken off, stretches and all (:func:`rank`), so that new documents are ranked among their like.
+once that is taken off, stretches and all (:func:`rank`), so that new documents are ranked among their like. What a key
+leans in samples of sites is measured by itself (:func:`measure_site_shifts`).
 """
 
 from __future__ import annotations
@@ -14,11 +15,13 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
+from watermark import sites
 from watermark.calibration import Null, Options, fit_buckets, longest_of, measure_shift
 from watermark.scan import Scanner
 from watermark.windows import Floats, Ints
 
 _TEXTS = 1024
+_DOCUMENTS_A_SITE = 20
 
 
 class Fit(NamedTuple):
@@ -51,12 +54,33 @@ def fit_nulls(scanner: Scanner, texts: Sequence[str], groups: Sequence[str], opt
             raise ValueError(f"{mark.entry.id}: {error}") from None
     exact = _scan(scanner, texts)[0]
     log_p, scored = _scan(scanner.with_nulls(leaning), texts)
+    site_shifts = measure_site_shifts(scanner, texts, groups, options)
     fits = []
     for key, null in enumerate(leaning):
         assert null is not None
         rate = float(np.mean(exact[scored[:, key] > 0, key] <= math.log(0.01)))
-        fits.append(Fit(rank(null, log_p[:, key], scored[:, key], options), rate))
+        ranked = rank(null, log_p[:, key], scored[:, key], options)
+        fits.append(Fit(dataclasses.replace(ranked, site_shift=float(site_shifts[key])), rate))
     return fits
+
+
+def measure_site_shifts(scanner: Scanner, texts: Sequence[str], groups: Sequence[str], options: Options) -> Floats:
+    """float64[k]: how far each key leans in samples of sites, each made of some texts of like groups."""
+    order = sorted(range(len(texts)), key=lambda at: (str(groups[at]), at))
+    members = [order[at : at + _DOCUMENTS_A_SITE] for at in range(0, len(order), _DOCUMENTS_A_SITE)]
+    means, shifts = scanner.null_means(), np.zeros(len(scanner.marks))
+    for number, family in enumerate(scanner.families):
+        samples = []
+        for name, rows in enumerate(members):
+            salt = sites.salt(str(name))
+            encoded = family.tokenizer.encode([texts[at] for at in rows])
+            found, _ = sites.sample_documents(*encoded, family.width, np.full(len(rows), salt, np.uint64))
+            samples.append(sites.merge(found, salt))
+        statistic, scored = scanner.site_tallies(number, samples)
+        every = np.arange(len(samples))
+        for key in family.columns.tolist():
+            shifts[key] = measure_shift(statistic[:, key], scored[:, key], every, means[key], options.confidence)
+    return shifts
 
 
 def lean(statistic: Floats, scored: Ints, groups: ArrayLike, null_mean: float, options: Options) -> Null:
@@ -90,7 +114,7 @@ def rank(null: Null, log_p: Floats, scored: Ints, options: Options) -> Null:
 
 
 def _scan(scanner: Scanner, texts: Sequence[str]) -> tuple[Floats, Ints]:
-    found = [scanner.scan(texts[at], samples=False) for at in _slices(len(texts))]
+    found = [scanner.scan(texts[at]) for at in _slices(len(texts))]
     return np.concatenate([part.log_p for part in found]), np.concatenate([part.scored for part in found])
 
 

@@ -171,7 +171,7 @@ def _check(model: PreTrainedModel, key: Key | None, ids: Sequence[list[int]], op
         raise ValueError(f"a prompt has a token that is not among the model's {config.vocab_size}: another tokenizer?")
     if key is None:
         return
-    size = key.vocabulary if isinstance(key, exponential.Key | textseal.Key) else key.vocab_size
+    size = key.vocab_size
     if size != config.vocab_size:
         raise ValueError(
             f"vocab_size of the key is {size}, the model's vocabulary has {config.vocab_size} tokens; "

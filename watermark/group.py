@@ -115,7 +115,8 @@ class Group:
         return tested
 
     def _over_stretches(self, batch: Batch, tally: Tally, offsets: Offsets) -> Tested:
-        best = scan_stretches(tally, batch.documents, self.scheme.null_mean(self.keys), self.log_p)
+        scheme, keys = self.scheme, self.keys
+        best = scan_stretches(tally, batch.documents, scheme.null_mean(keys), self.log_p, scheme.null_deviation(keys))
         stretch = np.full((*best.log_p.shape, 2), -1, np.int64)
         if len(batch.positions):
             first = np.minimum(batch.documents[:-1, None] + best.first, len(batch.blocks) - 2)

@@ -218,6 +218,12 @@ def null_mean(keys: Sequence[Key]) -> Floats:
     return np.array([lists(key).green / key.vocab_size for key in keys])
 
 
+def null_deviation(keys: Sequence[Key]) -> Floats:
+    """float64[k]: the standard deviation of a token's colour."""
+    green = null_mean(keys)
+    return np.asarray(np.sqrt(green * (1.0 - green)))
+
+
 def log_p_value(statistic: Floats, scored: Ints, keys: Sequence[Key]) -> Floats:
     """float64[..., k]: log P(X >= floor(statistic)), X ~ Binomial(scored, G / V); 0 where nothing was scored."""
     check_alike(keys)

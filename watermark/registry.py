@@ -39,7 +39,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from watermark.schemes import VARIANTS, Variant
 
-MIN_TOKENS = 50
+MIN_TOKENS = 30
 _PUBLIC = "public_keys.yaml"
 _HASH_ROUNDS = 1 << 14  # published keys are short numbers: a fast hash of one could be searched back to it
 

@@ -42,7 +42,7 @@ class Found(NamedTuple):
         scored: int64[d, k], tokens that counted.
         stretch: int64[d, k, 2], first and last + 1 of the positions of the most telling stretch, where it tells more
             than the whole; -1 elsewhere.
-        samples: for each tokenizer of :attr:`Scanner.families`, the windows of each text for testing a site
+        samples: with hosts, for each tokenizer of :attr:`Scanner.families`, the windows of each text for testing a site
             (:mod:`watermark.sites`), int32[n, width + 1], and their starts, int64[d + 1].
     """
 
@@ -109,8 +109,8 @@ class Scanner:
                 means[group.columns] = group.scheme.null_mean(group.keys)
         return means
 
-    def scan(self, texts: Sequence[str], samples: bool = True) -> Found:
-        """Tests every text for every key; ``samples`` also takes what tests of whole sites need."""
+    def scan(self, texts: Sequence[str], hosts: Sequence[str | None] | None = None) -> Found:
+        """Tests every text for every key; with the texts' hosts it also takes what tests of whole sites need."""
         shape = (len(texts), len(self.marks))
         found = Found(np.zeros(shape), np.zeros(shape, np.int64), np.full((*shape, 2), -1, np.int64), ())
         taken = []
@@ -121,8 +121,9 @@ class Scanner:
                 found.log_p[:, group.columns] = tested.log_p
                 found.scored[:, group.columns] = tested.scored
                 found.stretch[:, group.columns] = tested.stretch
-            if samples:
-                taken.append(sites.sample_documents(tokens, offsets, family.width))
+            if hosts is not None:
+                salts = np.array([sites.salt(host) for host in hosts], np.uint64)
+                taken.append(sites.sample_documents(tokens, offsets, family.width, salts))
         return found._replace(samples=tuple(taken))
 
     def tallies(self, texts: Sequence[str]) -> Tally:
@@ -144,15 +145,25 @@ class Scanner:
             log_p: float64[s, k], over all keys of the registry, 0 for those of other families.
             scored: int64[s, k].
         """
+        statistic, scored = self.site_tallies(family, samples)
+        log_p = np.zeros(scored.shape)
+        shifts = np.array([null.site_shift if null else 0.0 for null in self.nulls])
+        for group in self.families[family].groups if len(samples) else ():
+            at = group.columns
+            excess = statistic[:, at] - shifts[at] * scored[:, at]
+            log_p[:, at] = group.scheme.log_p_value(excess, scored[:, at], group.keys)
+        return log_p, scored
+
+    def site_tallies(self, family: int, samples: Sequence[sites.Windows]) -> Tally:
+        """Statistics of the samples of s sites, float64[s, k], and the windows that they are over."""
         shape = (len(samples), len(self.marks))
-        log_p, scored = np.zeros(shape), np.zeros(shape, np.int64)
+        whole = Tally(np.zeros(shape), np.zeros(shape, np.int64))
         if len(samples):
             batch = sites.batch_of(list(samples))
             for group in self.families[family].groups:
-                tally = group.score(batch)
-                scored[:, group.columns] = tally.scored
-                log_p[:, group.columns] = group.log_p(tally)
-        return log_p, scored
+                for total, part in zip(whole, group.score(batch), strict=True):
+                    total[:, group.columns] = part
+        return whole
 
 
 def _tokenizers(registry: Registry) -> dict[tuple[str, str | None], Tokenizer]:

@@ -6,10 +6,13 @@ again. So a site is tested on *distinct* windows (a token and its context): each
 :data:`PER_DOCUMENT` of its windows, those with the smallest hashes, and a site keeps the :data:`PER_SITE` smallest of
 all its documents. The hash knows nothing of any key, so the sample's null distribution is the scheme's exact one; and
 smallest hashes of a union are smallest of its parts, so samples merge in any order (a KMV sketch: Bar-Yossef et al.,
-"Counting distinct elements in a data stream", 2002).
+"Counting distinct elements in a data stream", 2002). The hash begins with the host's name (:func:`salt`): without it,
+every large site would keep the same common windows, and a key that is lucky with these would find them all.
 """
 
 from __future__ import annotations
+
+import hashlib
 
 import numba
 import numpy as np
@@ -24,26 +27,32 @@ PER_DOCUMENT = 128
 PER_SITE = 1024
 
 
-def sample_documents(tokens: Tokens, offsets: Offsets, width: int) -> tuple[Windows, Offsets]:
+def salt(host: str | None) -> int:
+    """What the hashes of a host's windows begin with: 64 bits."""
+    return int.from_bytes(hashlib.blake2b((host or "").encode("utf-8", "replace"), digest_size=8).digest(), "little")
+
+
+def sample_documents(tokens: Tokens, offsets: Offsets, width: int, salts: Hashes) -> tuple[Windows, Offsets]:
     """Of each document, the windows of ``width`` + 1 tokens with the smallest hashes, ascending by hash, each once.
 
     Args:
         tokens: int32[t], documents one after the other.
         offsets: int64[d + 1], where they start.
         width: tokens of context.
+        salts: uint64[d], of the documents' hosts.
 
     Returns:
         windows: int32[n, width + 1].
         starts: int64[d + 1], each document's windows; at most :data:`PER_DOCUMENT`.
     """
-    return _smallest_of_documents(tokens, offsets, width, PER_DOCUMENT)  # type: ignore[no-any-return]
+    return _smallest_of_documents(tokens, offsets, width, PER_DOCUMENT, salts)  # type: ignore[no-any-return]
 
 
-def merge(windows: Windows) -> Windows:
+def merge(windows: Windows, host_salt: int) -> Windows:
     """The sample of a site, out of the samples of its documents or of its parts, in any order."""
     if not len(windows):
         return windows
-    _, first = np.unique(hashes(windows), return_index=True)
+    _, first = np.unique(hashes(windows, host_salt), return_index=True)
     return windows[first[:PER_SITE]]
 
 
@@ -56,15 +65,14 @@ def batch_of(samples: list[Windows]) -> Batch:
     return Batch(rows.ravel(), positions, starts, np.arange(len(samples) + 1, dtype=np.int64))
 
 
-def hashes(windows: Windows) -> Hashes:
+def hashes(windows: Windows, host_salt: int) -> Hashes:
     """A 64-bit hash of each window's tokens."""
-    return _hash_rows(np.ascontiguousarray(windows, np.int32))  # type: ignore[no-any-return]
+    return _hash_rows(np.ascontiguousarray(windows, np.int32), np.uint64(host_salt))  # type: ignore[no-any-return]
 
 
 @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
-def _hash(tokens: Tokens, at: int, size: int) -> np.uint64:
+def _hash(tokens: Tokens, at: int, size: int, state: np.uint64) -> np.uint64:
     # splitmix64's finaliser over each token: every bit of the tokens reaches the high bits, by which samples are cut.
-    state = np.uint64(0x9E3779B97F4A7C15)
     for i in range(at, at + size):
         state ^= np.uint64(np.uint32(tokens[i]))
         state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
@@ -74,17 +82,19 @@ def _hash(tokens: Tokens, at: int, size: int) -> np.uint64:
 
 
 @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
-def _hash_rows(windows: Windows) -> Hashes:
+def _hash_rows(windows: Windows, host_salt: np.uint64) -> Hashes:
     rows, size = windows.shape
     flat = windows.ravel()
     out = np.empty(rows, np.uint64)
     for row in range(rows):
-        out[row] = _hash(flat, row * size, size)
+        out[row] = _hash(flat, row * size, size, host_salt)
     return out
 
 
 @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
-def _smallest_of_documents(tokens: Tokens, offsets: Offsets, width: int, most: int) -> tuple[Windows, Offsets]:
+def _smallest_of_documents(
+    tokens: Tokens, offsets: Offsets, width: int, most: int, salts: Hashes
+) -> tuple[Windows, Offsets]:
     documents, size = len(offsets) - 1, width + 1
     starts = np.zeros(documents + 1, np.int64)
     longest = 0
@@ -106,7 +116,7 @@ def _smallest_of_documents(tokens: Tokens, offsets: Offsets, width: int, most: i
         while True:
             kept = 0
             for i in range(count):
-                key = _hash(tokens, offsets[d] + i, size)
+                key = _hash(tokens, offsets[d] + i, size, salts[d])
                 if key <= ceiling:
                     keys[kept], places[kept] = key, offsets[d] + i
                     kept += 1

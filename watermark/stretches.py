@@ -25,6 +25,8 @@ import numpy as np
 
 from watermark.windows import Floats, Ints, Offsets, Tally
 
+_FAR = 3.0  # standard deviations
+
 
 class Scan(NamedTuple):
     """For each document and key, the p-value over all its stretches and where the strongest evidence stands."""
@@ -35,20 +37,28 @@ class Scan(NamedTuple):
 
 
 def scan_stretches(
-    tally: Tally, documents: Offsets, null_mean: Floats, log_p_function: Callable[[Tally], Floats]
+    tally: Tally,
+    documents: Offsets,
+    null_mean: Floats,
+    log_p_function: Callable[[Tally], Floats],
+    null_deviation: Floats | None = None,
 ) -> Scan:
     """Tests whole documents and their stretches.
 
     The p-value is 2 · min(p of the whole, W · p of the best stretch) with W the number of stretches: Bonferroni's,
     valid for any dependence, with half of the weight on the whole document, which is the commonest case. For each
     length only the stretch with the largest (statistic - mean) / √scored gets a p-value; that is at least the smallest
-    of all, so the bound holds however it is chosen. A document of one block has no stretches and pays nothing.
+    of all, so the bound holds however it is chosen. A document of one block has no stretches and pays nothing. With
+    ``null_deviation`` a stretch that lies less than three of them above the mean counts as p = 1, which is never too
+    small, tells of hardly anything that the whole would not, and saves most of the p-values.
 
     Args:
         tally: float64[b, k] and int64[b, k], sums over blocks (``windows`` with a ``block`` of 64, say).
         documents: int64[d + 1], offsets into the blocks.
         null_mean: float64[k], what an unmarked token adds to the statistic.
-        log_p_function: natural logarithms of the p-values, [n, k], of a tally of any n stretches.
+        log_p_function: natural logarithms of the p-values, [n, k], of a tally of any n stretches; 0 where nothing was
+            scored.
+        null_deviation: float64[k], the standard deviation of what an unmarked token adds.
 
     Returns:
         Log p-values of 0 and no blocks for a document that has no blocks.
@@ -69,7 +79,10 @@ def scan_stretches(
         return Scan(log_p, first, blocks)
     size = 1 << (np.arange(rows[-1]) - np.repeat(rows[:-1], scales))
     begin = starts + np.repeat(origin, scales)[:, None]
-    each = log_p_function(_between(sums, begin, begin + size[:, None], columns))
+    stretches = _between(sums, begin, begin + size[:, None], columns)
+    if null_deviation is not None:
+        stretches = _outstanding(stretches, null_mean, null_deviation)
+    each = log_p_function(stretches)
     several = np.flatnonzero(scales)
     best = np.minimum.reduceat(each, rows[several], axis=0)
     row = _first_equal(each, best, rows[several], scales[several])
@@ -96,6 +109,13 @@ def _between(sums: Tally, begin: Ints, end: Ints, columns: Ints) -> Tally:
     """The tallies of stretches, from running sums."""
     statistic, scored = sums.statistic[end, columns], sums.scored[end, columns]
     return Tally(statistic - sums.statistic[begin, columns], scored - sums.scored[begin, columns])
+
+
+def _outstanding(tally: Tally, null_mean: Floats, null_deviation: Floats) -> Tally:
+    """The tally, emptied where it is not far above the mean."""
+    excess = tally.statistic - null_mean * tally.scored
+    far = excess >= _FAR * null_deviation * np.sqrt(tally.scored)
+    return Tally(np.where(far, tally.statistic, 0.0), np.where(far, tally.scored, 0))
 
 
 def _first_equal(each: Floats, best: Floats, starts: Ints, counts: Ints) -> Ints:

@@ -25,6 +25,7 @@ it is not here.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -59,6 +60,7 @@ __all__ = [
     "g_values",
     "g_values_for",
     "log_p_value",
+    "null_deviation",
     "null_mean",
     "sampling_table",
     "score",
@@ -133,6 +135,11 @@ def score(batch: Batch, keys: Sequence[Key]) -> Tally:
 def null_mean(keys: Sequence[Key]) -> Floats:
     """float64[k]: the weights' sum times the share of ones in the table."""
     return np.array([_null(key).mean for key in keys])
+
+
+def null_deviation(keys: Sequence[Key]) -> Floats:
+    """float64[k]: the standard deviation over all states."""
+    return np.array([math.sqrt(_null(key).cumulants[1]) for key in keys])
 
 
 def log_p_value(statistic: Floats, scored: Ints, keys: Sequence[Key]) -> Floats:

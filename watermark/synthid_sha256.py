@@ -24,6 +24,7 @@ and is not here.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -56,6 +57,7 @@ __all__ = [
     "g_values",
     "g_values_for",
     "log_p_value",
+    "null_deviation",
     "null_mean",
     "score",
     "start",
@@ -109,6 +111,11 @@ def score(batch: Batch, keys: Sequence[Key]) -> Tally:
 def null_mean(keys: Sequence[Key]) -> Floats:
     """float64[k]: half the sum of the weights."""
     return np.array([depth_weights(len(key.keys), key.statistic).sum() / 2 for key in keys])
+
+
+def null_deviation(keys: Sequence[Key]) -> Floats:
+    """float64[k]: the standard deviation of the measured distribution."""
+    return np.array([math.sqrt(_null(key).cumulants[1]) for key in keys])
 
 
 def log_p_value(statistic: Floats, scored: Ints, keys: Sequence[Key]) -> Floats:

@@ -5,7 +5,7 @@ Two statistics on one pseudorandom function. ``exponential`` is Gumbel-max sampl
 ``greenlist``, ``dipmark`` and ``morphmark`` is tested::
 
     >>> from watermark.windows import windows
-    >>> keys = [Key(vocabulary=1000, ngram=1, key=7), Key(vocabulary=1000, ngram=1, key=8)]
+    >>> keys = [Key(vocab_size=1000, ngram=1, key=7), Key(vocab_size=1000, ngram=1, key=8)]
     >>> context = [3]
     >>> for _ in range(40):
     ...     context.append(int(uniforms_for(context[-1:], keys[0])[:200].argmax()))
@@ -23,6 +23,7 @@ chance of the observed count ("mid-p"), which gives p-values that are too small;
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -48,14 +49,14 @@ class Key:
     """The parameters of one key.
 
     Attributes:
-        vocabulary: the model's vocabulary size; tokens at or above it are not scored.
+        vocab_size: the model's vocabulary size; tokens at or above it are not scored.
         ngram: how many tokens before the scored one decide its mark, up to 10.
         statistic: ``exponential`` or ``green``.
         gamma: the share of green tokens; of no effect on ``exponential``.
         key: ``secret_key``, a signed 64-bit number.
     """
 
-    vocabulary: int
+    vocab_size: int
     key: int = field(repr=False)
     ngram: int = 1
     statistic: Literal["exponential", "green"] = "exponential"
@@ -63,8 +64,8 @@ class Key:
 
     def __post_init__(self) -> None:
         """Refuse what the program could not run with."""
-        if not 0 < self.vocabulary < 2**31:
-            raise ValueError(f"vocabulary is {self.vocabulary}; it must lie between 1 and 2³¹ - 1")
+        if not 0 < self.vocab_size < 2**31:
+            raise ValueError(f"vocab_size is {self.vocab_size}; it must lie between 1 and 2³¹ - 1")
         if not 1 <= self.ngram <= len(_PRIMES):
             raise ValueError(f"ngram is {self.ngram}; it must lie between 1 and {len(_PRIMES)}")
         if self.statistic not in ("exponential", "green"):
@@ -85,6 +86,13 @@ def null_mean(keys: Sequence[Key]) -> Floats:
     one = alike(keys)
     mean = mean_of_levels(LEVELS) if one.statistic == "exponential" else _green_levels(one.gamma) / LEVELS
     return np.full(len(keys), mean)
+
+
+def null_deviation(keys: Sequence[Key]) -> Floats:
+    """float64[k]: that of an Exp(1) number, or of a token's colour."""
+    one = alike(keys)
+    green = _green_levels(one.gamma) / LEVELS
+    return np.full(len(keys), 1.0 if one.statistic == "exponential" else math.sqrt(green * (1.0 - green)))
 
 
 def log_p_value(statistic: Floats, scored: Ints, keys: Sequence[Key]) -> Floats:
@@ -117,7 +125,7 @@ def score(batch: Batch, keys: Sequence[Key]) -> Tally:
     counts = np.zeros(len(batch.positions), np.bool_)
     primes = np.array(_PRIMES[: one.ngram])
     documents = batch.blocks[batch.documents]
-    _contexts(batch.tokens, batch.positions, documents, one.vocabulary, primes, sums, counts)
+    _contexts(batch.tokens, batch.positions, documents, one.vocab_size, primes, sums, counts)
     starts = np.array([_signed(_KEY * key.key * _MULTIPLIER) for key in keys])
     statistic = np.zeros((len(batch.blocks) - 1, len(keys)))
     scored = np.zeros(len(statistic), np.int64)
@@ -131,7 +139,7 @@ def uniforms_for(context: Sequence[int], key: Key) -> npt.NDArray[np.float32]:
         raise ValueError(f"the context has {len(context)} tokens; {key.ngram} are needed")
     before = context[len(context) - key.ngram :]
     start = sum(prime * int(token) for prime, token in zip(_PRIMES, before, strict=False)) + _KEY * key.key
-    mixed = (np.int64(_signed(start)) + _TOKEN * np.arange(key.vocabulary)) * _MULTIPLIER
+    mixed = (np.int64(_signed(start)) + _TOKEN * np.arange(key.vocab_size)) * _MULTIPLIER
     return ((mixed ^ (mixed >> 13)) % LEVELS).astype(np.float32) / np.float32(LEVELS)
 
 

@@ -84,6 +84,12 @@ def null_mean(keys: Sequence[Key]) -> Floats:
     return np.array([_green(key) / key.vocab_size for key in keys])
 
 
+def null_deviation(keys: Sequence[Key]) -> Floats:
+    """float64[k]: the standard deviation of a token's colour."""
+    green = null_mean(keys)
+    return np.asarray(np.sqrt(green * (1.0 - green)))
+
+
 def log_p_value(statistic: Floats, scored: Ints, keys: Sequence[Key]) -> Floats:
     """float64[..., k]: log P(X >= floor(statistic)), X hypergeometric; 0 where nothing was scored."""
     _check_alike(keys)

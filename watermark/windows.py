@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
+import numba
 import numpy as np
 import numpy.typing as npt
 
@@ -64,6 +65,9 @@ class Scheme(Protocol):
     def null_mean(self, keys: Sequence[Any]) -> Floats:
         """float64[k]: what an unmarked token adds to the statistic, on average over keys or texts."""
 
+    def null_deviation(self, keys: Sequence[Any]) -> Floats:
+        """float64[k]: the standard deviation of what an unmarked token adds."""
+
     def log_p_value(self, statistic: Floats, scored: Ints, keys: Sequence[Any]) -> Floats:
         """Natural logarithm of the exact p-value, shape [..., k]; 0 where nothing was scored."""
 
@@ -79,11 +83,20 @@ def windows(tokens: Tokens, offsets: Offsets, width: int, block: int = WHOLE) ->
     """
     lengths = np.maximum(np.diff(offsets) - width, 0)
     ends = np.concatenate([[0], np.cumsum(lengths)])
-    inside = np.arange(ends[-1]) - np.repeat(ends[:-1], lengths)
-    positions = inside + np.repeat(offsets[:-1] + width, lengths)
+    positions = _positions(offsets, width, ends)
     counts = -(-lengths // block)
     documents = np.concatenate([[0], np.cumsum(counts)])
     number = np.arange(documents[-1]) - np.repeat(documents[:-1], counts)
     starts = np.repeat(ends[:-1], counts) + (number * block if block < WHOLE else 0)
     blocks = np.concatenate([starts, ends[-1:]])
-    return Batch(tokens, positions.astype(np.int64), blocks.astype(np.int64), documents.astype(np.int64))
+    return Batch(tokens, positions, blocks.astype(np.int64), documents.astype(np.int64))
+
+
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+def _positions(offsets: Offsets, width: int, ends: Offsets) -> Offsets:
+    out = np.empty(ends[-1], np.int64)
+    for document in range(len(offsets) - 1):
+        first = offsets[document] + width
+        for i in range(ends[document], ends[document + 1]):
+            out[i] = first + i - ends[document]
+    return out

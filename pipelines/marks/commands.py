@@ -85,7 +85,7 @@ def detect(path: str, patterns: Sequence[str], column: str, level: float) -> Ite
     rows: list[tuple[str, int, int, float, tuple[int, int] | None]] = []
     e_values, tested = [], []
     for batch in read_texts(patterns, column):
-        found = scanner.scan(batch.texts, samples=False)
+        found = scanner.scan(batch.texts)
         log_e, tests = merged_e_values(found.log_p, found.scored >= least)
         e_values.append(log_e)
         tested.append(tests)

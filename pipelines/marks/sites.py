@@ -112,7 +112,10 @@ def _test(
     shape = (len(group), len(least))
     log_p, scored = np.zeros(shape), np.zeros(shape, np.int64)
     for family in range(len(windows)):
-        samples = [sites.merge(np.concatenate([windows[family][row] for row in rows])) for _, _, rows in group]
+        samples = [
+            sites.merge(np.concatenate([windows[family][row] for row in rows]), sites.salt(host))
+            for host, _, rows in group
+        ]
         columns = scanner.families[family].columns
         tested = scanner.scan_sites(family, samples)
         log_p[:, columns], scored[:, columns] = tested[0][:, columns], tested[1][:, columns]

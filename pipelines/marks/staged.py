@@ -36,7 +36,7 @@ def marks_schema(families: int) -> pa.Schema:
 def staged_marks(scanner: Scanner, staged: pa.RecordBatch, samples: bool) -> pa.RecordBatch:
     """The rows of one batch of `records.STAGED`; without ``samples`` no site can be tested."""
     texts: list[str] = staged.column("text").to_pylist()
-    found = scanner.scan(texts, samples)
+    found = scanner.scan(texts, staged.column("host").to_pylist() if samples else None)
     columns = [
         staged.column("host"),
         pa.array([section_of(url) for url in staged.column("url").to_pylist()], pa.string()),

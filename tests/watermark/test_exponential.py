@@ -31,7 +31,7 @@ def without_first(tokens: list[int], ngram: int) -> Batch:
 
 
 def three_bricks_key(case: dict[str, Any]) -> exponential.Key:
-    return exponential.Key(**{name: case[name] for name in ("vocabulary", "key", "ngram", "payload", "salt")})
+    return exponential.Key(case["vocabulary"], **{name: case[name] for name in ("key", "ngram", "payload", "salt")})
 
 
 def texts(rng: np.random.Generator, documents: int, length: int, vocabulary: int) -> tuple[np.ndarray, np.ndarray]:
@@ -58,7 +58,7 @@ def test_three_bricks_detector_gives_the_same_seeds_scores_and_p_value(case: dic
 
 @pytest.mark.parametrize("case", TEXTSEAL, ids=lambda c: f"{c['vocabulary']}-{c['ngram']}-{c['gamma']}")
 def test_textseal_detectors_give_the_same_numbers_colours_and_p_value(case: dict[str, Any]) -> None:
-    key = textseal.Key(**{name: case[name] for name in ("vocabulary", "key", "ngram", "gamma")})
+    key = textseal.Key(case["vocabulary"], **{name: case[name] for name in ("key", "ngram", "gamma")})
     green, tokens = replace(key, statistic="green"), case["tokens"]
     uniforms = textseal.uniforms_for(tokens[: key.ngram], key)
     assert uniforms.dtype == np.float32
@@ -82,7 +82,7 @@ def test_scores_equal_those_of_the_vectors_of_the_generating_side(scheme: Any) -
     rng = np.random.default_rng(1)
     tokens = rng.integers(-1, 22, 600).astype(np.int32)
     offsets = np.array([0, 3, 3, 200, 201, 600])
-    keys = [scheme.Key(vocabulary=20, ngram=2, key=k) for k in (5, 0, 2**61 + 3)]
+    keys = [scheme.Key(vocab_size=20, ngram=2, key=k) for k in (5, 0, 2**61 + 3)]
     tally = scheme.score(windows(tokens, offsets, 2, 64), keys)
     for column, key in enumerate(keys):
         statistic, scored = [], []
@@ -125,7 +125,7 @@ def test_contexts_with_one_seed_count_once() -> None:
 def test_an_empty_batch_has_an_empty_tally() -> None:
     batch = windows(np.zeros(0, np.int32), np.array([0]), 1)
     for scheme in (exponential, textseal):
-        assert scheme.score(batch, [scheme.Key(vocabulary=10, key=1)]).statistic.shape == (0, 1)
+        assert scheme.score(batch, [scheme.Key(vocab_size=10, key=1)]).statistic.shape == (0, 1)
 
 
 def test_the_seed_is_that_of_the_published_recurrence_for_any_size_of_number() -> None:
@@ -142,7 +142,7 @@ def test_uniforms_are_those_of_torch() -> None:
     torch = pytest.importorskip("torch", reason="compares with torch.rand")
     rng = np.random.default_rng(4)
     for seed in [0, 1, 2**32 - 1, 2**63 + 5, *(int(x) for x in rng.integers(0, 2**63, 50))]:
-        key = exponential.Key(vocabulary=3000, key=0)
+        key = exponential.Key(vocab_size=3000, key=0)
         want = torch.rand(3000, generator=torch.Generator().manual_seed(seed)).numpy()
         low = seed & 0xFFFFFFFF
         if low < 2**31:
@@ -155,7 +155,7 @@ def test_uniforms_are_those_of_torch() -> None:
 def test_p_values_of_unmarked_text_are_uniform_over_keys(scheme: Any) -> None:
     rng = np.random.default_rng(5)
     tokens, offsets = texts(rng, 60, 120, 300)
-    keys = [scheme.Key(vocabulary=300, ngram=2, key=int(k)) for k in rng.integers(1, 2**40, 25)]
+    keys = [scheme.Key(vocab_size=300, ngram=2, key=int(k)) for k in rng.integers(1, 2**40, 25)]
     tally = scheme.score(windows(tokens, offsets, 2), keys)
     p = np.exp(scheme.log_p_value(tally.statistic, tally.scored, keys)).ravel()
     assert stats.kstest(p, "uniform").pvalue > 1e-3
@@ -227,15 +227,15 @@ def test_keys_keep_their_secrets_and_belong_together() -> None:
     for key in (exponential.Key(100, key=123456789, salt=987654321), textseal.Key(100, key=123456789)):
         assert "123456789" not in repr(key)
         assert "987654321" not in repr(key)
-    for wrong in ({"vocabulary": 0}, {"ngram": 0}, {"payload": 100}, {"key": -1}, {"salt": 0}):
+    for wrong in ({"vocab_size": 0}, {"ngram": 0}, {"payload": 100}, {"key": -1}, {"salt": 0}):
         with pytest.raises(ValueError, match="must lie between"):
-            exponential.Key(**{"vocabulary": 100, "key": 1, **wrong})
-    for wrong in ({"vocabulary": 0}, {"ngram": 11}, {"gamma": 0.0}, {"gamma": 1.1}):
+            exponential.Key(**{"vocab_size": 100, "key": 1, **wrong})
+    for wrong in ({"vocab_size": 0}, {"ngram": 11}, {"gamma": 0.0}, {"gamma": 1.1}):
         with pytest.raises(ValueError, match="must lie between"):
-            textseal.Key(**{"vocabulary": 100, "key": 1, **wrong})
+            textseal.Key(**{"vocab_size": 100, "key": 1, **wrong})
     batch = windows(np.arange(9, dtype=np.int32), np.array([0, 9]), 1)
     for scheme in (exponential, textseal):
         with pytest.raises(ValueError, match="share everything"):
-            scheme.score(batch, [scheme.Key(vocabulary=100, key=1), scheme.Key(vocabulary=99, key=1)])
+            scheme.score(batch, [scheme.Key(vocab_size=100, key=1), scheme.Key(vocab_size=99, key=1)])
         with pytest.raises(ValueError, match="needed"):
-            scheme.uniforms_for([], scheme.Key(vocabulary=100, key=1))
+            scheme.uniforms_for([], scheme.Key(vocab_size=100, key=1))

@@ -46,11 +46,11 @@ CASES: dict[str, tuple[Any, Any, Any]] = {
     "unigram": (unigram, *(unigram.Key(key=k, vocab_size=V) for k in (7919, 104729))),
     "synthid": (synthid, *(synthid.Key(keys=k, vocab_size=V) for k in DEPTHS)),
     "synthid sha-256": (synthid_sha256, *(synthid_sha256.Key(keys=k, vocab_size=V) for k in DEPTHS)),
-    "three-bricks": (exponential, *(exponential.Key(key=k, vocabulary=V, ngram=2) for k in (7919, 104729))),
-    "textseal": (textseal, *(textseal.Key(key=k, vocabulary=V, ngram=2) for k in (7919, 104729))),
+    "three-bricks": (exponential, *(exponential.Key(key=k, vocab_size=V, ngram=2) for k in (7919, 104729))),
+    "textseal": (textseal, *(textseal.Key(key=k, vocab_size=V, ngram=2) for k in (7919, 104729))),
     "textseal green": (
         textseal,
-        *(textseal.Key(key=k, vocabulary=V, ngram=2, statistic="green") for k in (7919, 104729)),
+        *(textseal.Key(key=k, vocab_size=V, ngram=2, statistic="green") for k in (7919, 104729)),
     ),
 }
 
@@ -174,7 +174,7 @@ def test_exponential_choice(case: Any) -> None:
     """Token by token what the programs sample, with their temperature and top-p before our choice."""
     from transformers import TemperatureLogitsWarper, TopPLogitsWarper
 
-    settings = {"vocabulary": VECTORS["made"]["vocabulary"], "ngram": case["ngram"], "key": case["key"]}
+    settings = {"vocab_size": VECTORS["made"]["vocabulary"], "ngram": case["ngram"], "key": case["key"]}
     key = exponential.Key(**settings, salt=case["salt"]) if "salt" in case else textseal.Key(**settings)
     change = generate.exponential_choice(key, Options(mark_repeats=True))
     warpers: list[LogitsProcessor] = [TopPLogitsWarper(case["top_p"])]
@@ -212,7 +212,7 @@ def test_green_tokens_of_lm_watermarking(case: Any) -> None:
 def test_exponential_choice_keeps_the_distribution() -> None:
     """Over contexts, the chosen token follows p: the mark does not change what the model says."""
     p = np.array([0.5, 0.25, 0.125, 0.125, 0.0])
-    key = textseal.Key(key=5, vocabulary=5, ngram=1)
+    key = textseal.Key(key=5, vocab_size=5, ngram=1)
     change = generate.exponential_choice(key, Options())
     with np.errstate(divide="ignore"):
         scores = np.log(p).astype(np.float32)
@@ -223,7 +223,7 @@ def test_exponential_choice_keeps_the_distribution() -> None:
 
 
 def test_a_repeated_context_is_not_chosen_for_again() -> None:
-    key = exponential.Key(key=5, vocabulary=50, ngram=2)
+    key = exponential.Key(key=5, vocab_size=50, ngram=2)
     flat = np.zeros(50, np.float32)
     for repeats, left in ((False, 50), (True, 1)):
         change = generate.exponential_choice(key, Options(mark_repeats=repeats))
@@ -258,7 +258,7 @@ def test_ends_and_lengths(tiny: Any) -> None:
 
 def test_rows_do_not_see_each_other(tiny: Any) -> None:
     """A short prompt beside a long one is marked in its own context, not in the padding."""
-    key = exponential.Key(key=3, vocabulary=V, ngram=2)
+    key = exponential.Key(key=3, vocab_size=V, ngram=2)
     options = Options(max_new_tokens=30, min_new_tokens=30)
     together = mark([[5, 6], [9, 8, 7, 6, 5, 4]], *tiny, key, options)
     apart = [mark([prompt], *tiny, key, options)[0] for prompt in ([5, 6], [9, 8, 7, 6, 5, 4])]

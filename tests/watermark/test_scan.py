@@ -98,9 +98,9 @@ def test_the_most_telling_stretch_is_where_the_marked_passage_stands(scanner: Sc
 def test_a_site_is_one_text_of_distinct_windows(scanner: Scanner, texts: list[str]) -> None:
     tokens, offsets = scanner.tokenizers[0].encode(texts)
     (family,) = scanner.families
-    samples, starts = sites.sample_documents(tokens, offsets, family.width)
-    one = sites.merge(samples[starts[-2] : starts[-1]])
-    log_p, scored = scanner.scan_sites(0, [one, sites.merge(np.concatenate([one, one]))])
+    samples, starts = sites.sample_documents(tokens, offsets, family.width, np.full(len(texts), 7, np.uint64))
+    one = sites.merge(samples[starts[-2] : starts[-1]], 7)
+    log_p, scored = scanner.scan_sites(0, [one, sites.merge(np.concatenate([one, one]), 7)])
     assert (log_p[0] == log_p[1]).all(), "repeating a document adds nothing"
     assert log_p[0, list(KEYS).index("lefthash-2")] < -20
     assert (scored[0] <= sites.PER_DOCUMENT).all()
@@ -112,23 +112,23 @@ def test_samples_are_the_smallest_distinct_windows() -> None:
     offsets = np.concatenate([[0], np.cumsum(lengths)])
     for vocabulary, width in ((4, 2), (300, 0), (50_000, 3)):
         tokens = rng.integers(0, vocabulary, offsets[-1]).astype(np.int32)
-        found, starts = sites.sample_documents(tokens, offsets, width)
+        found, starts = sites.sample_documents(tokens, offsets, width, np.arange(len(lengths), dtype=np.uint64))
         for document in range(len(lengths)):
             batch = windows(tokens, offsets[document : document + 2], width) if lengths[document] else None
             positions = batch.positions if batch else np.zeros(0, np.int64)
             rows_of = np.array([tokens[at - width : at + 1] for at in positions], np.int32).reshape(-1, width + 1)
             distinct = np.unique(rows_of, axis=0)
-            smallest = distinct[np.argsort(sites.hashes(distinct))][: sites.PER_DOCUMENT]
+            smallest = distinct[np.argsort(sites.hashes(distinct, document))][: sites.PER_DOCUMENT]
             assert (found[starts[document] : starts[document + 1]] == smallest).all()
 
 
 def test_merging_samples_is_the_same_in_any_order() -> None:
     rng = np.random.default_rng(1)
     parts = [rng.integers(0, 50, (300, 2)).astype(np.int32) for _ in range(7)]
-    whole = sites.merge(np.concatenate(parts))
+    whole = sites.merge(np.concatenate(parts), 5)
     stepwise = parts[3]
     for part in (parts[5], parts[0], parts[6], parts[1], parts[4], parts[2]):
-        stepwise = sites.merge(np.concatenate([part, stepwise]))
+        stepwise = sites.merge(np.concatenate([part, stepwise]), 5)
     assert (whole == stepwise).all()
     assert len(whole) == sites.PER_SITE
 
@@ -136,3 +136,13 @@ def test_merging_samples_is_the_same_in_any_order() -> None:
 def test_the_text_of_a_mark_encodes_to_the_tokens_that_were_drawn() -> None:
     tokens = np.random.default_rng(3).choice(np.array(tokenizer().encode(" of the and in").ids), 50).tolist()
     assert tokenizer().encode(tokenizer().decode(tokens)).ids == tokens
+
+
+def test_hosts_keep_samples_of_their_own() -> None:
+    tokens = np.arange(5000, dtype=np.int32)
+    salts = [sites.salt(host) for host in ("a.example", "b.example")]
+    one, two = (
+        sites.sample_documents(tokens, np.array([0, 5000]), 1, np.array([salt], np.uint64))[0] for salt in salts
+    )
+    assert len(one) == len(two) == sites.PER_DOCUMENT
+    assert len(set(one[:, 0]) & set(two[:, 0])) < 20, "3.3 in common are to be expected"
