@@ -5,32 +5,37 @@
     result = evaluate(Embedded(), read_corpus(Path("sets/")))
     print(render(result))
 
-By default only texts that training did not use are measured: the model folder keeps a key of each.
+By default only texts that training did not use are measured: the model folder keeps a key of each. No threshold is
+chosen on the text that it is measured on: for a given false positive rate it is frozen on one half of the human text
+and applied to the other, which shares no source and no run of 13 words with it, and the other way round. Intervals take
+a source as one draw.
+:mod:`detectors.evaluation_report` makes a page of the result.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+import hashlib
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
 
-from detectors.base import Detector, Scores, clopper_pearson, length_bucket
-from detectors.calibration import (
-    Float,
-    auroc,
-    balanced_weights,
-    expected_calibration_error,
-    logistic_regression,
-    true_positive_rate_at,
-)
-from detectors.corpus import SCORED_CHARACTERS, Bool, Corpus, text_key
-from detectors.fitting import token_counts
+from detectors.base import Detector, Scores
+from detectors.clustered import Bool, Clusters, Float
+from detectors.corpus import SCORED_CHARACTERS, Corpus, components, text_key
+from detectors.evaluation_result import LEAST_TEXTS, Evaluation, Measured, View
+from detectors.evaluation_slices import Sliced, beyond_chance
+from detectors.evaluation_text import render
+from detectors.evaluation_views import EvaluationOptions, Judged, halves, measure_view, refusal
+from detectors.layout import layout_auroc
+from detectors.levelling import level
+from detectors.measures import cross_frozen
 
-_LEAST_HUMANS = 20
-_BY = ("set", "domain", "length", "language", "attack")
+__all__ = ["Evaluation", "EvaluationOptions", "Measured", "evaluate", "layout_auroc", "render"]
+
+MIXED_ATTACKS = ("human_llm_fusion",)  # sentences of both kinds: such text has no single author
+_NO_THRESHOLD = 0.5
+_NOT_FINITE = "no_probability"
 
 
 class Seen(Protocol):
@@ -40,96 +45,182 @@ class Seen(Protocol):
         """Booleans of shape (n,)."""
 
 
-@dataclass(frozen=True)
-class Measured:
-    """One slice: ``by`` names the column, ``value`` its value; intervals are Clopper–Pearson, 95 %."""
-
-    by: str
-    value: str
-    human: int
-    human_flagged: int
-    false_positive_rate: float | None
-    false_positive_interval: tuple[float, float]
-    machine: int
-    machine_flagged: int
-    true_positive_rate: float | None
-    auroc: float | None
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """What :func:`evaluate` measured. Rates are None where a label is missing."""
-
-    detector: str
-    digest: str
-    split: str
-    texts: int
-    seen_in_training: int
-    skipped: int
-    abstained: dict[str, int]
-    threshold: float
-    auroc: float | None
-    tpr_at_1_percent_fpr: float | None
-    tpr_at_0_1_percent_fpr: float | None
-    expected_calibration_error: float | None
-    layout_only_auroc: float | None
-    largest_change_by_layout: float
-    overall: Measured
-    slices: tuple[Measured, ...]
-    warnings: tuple[str, ...]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON types."""
-        return asdict(self)
-
-
-def evaluate(detector: Detector, corpus: Corpus, split: str = "test", seen: Seen | None = None) -> Evaluation:
+def evaluate(
+    detector: Detector,
+    corpus: Corpus,
+    split: str = "test",
+    seen: Seen | None = None,
+    options: EvaluationOptions | None = None,
+) -> Evaluation:
     """Scores the corpus and measures. ``split`` ``test`` leaves out what training used; ``all`` warns of it.
 
     ``seen`` tells what training used; by default the detector's own, where it has one. Raises ValueError for another
-    split, or where no text is left.
+    split, or where no text is left, or where the detector abstains on every text.
     """
     if split not in ("test", "all"):
         raise ValueError(f"split {split!r} is neither 'test' nor 'all'")
+    options = options or EvaluationOptions()
     if seen is None and callable(getattr(detector, "seen", None)):
         seen = detector.seen()  # type: ignore[attr-defined]
     used = _used(corpus, seen)
     kept = np.flatnonzero(~used) if split == "test" else np.arange(len(corpus))
+    if not len(corpus):
+        raise ValueError("there is no text to evaluate")
     if not len(kept):
         raise ValueError(
             f"all {len(corpus)} texts were used in training; evaluate other text, or everything with split 'all'"
         )
-    part = corpus.take(kept)
-    scores = detector.score(part.texts, part.languages.tolist())
-    spoken = np.array([reason is None for reason in scores.abstained])
-    if not spoken.any():
-        raise ValueError(f"the detector abstained on all {len(part)} texts")
-    judged = part.take(np.flatnonzero(spoken))
-    probability = scores.probability[spoken].astype(np.float64)
-    threshold = detector.error_rates().decision.threshold
-    slices = _slices(judged, probability, threshold)
-    machine = judged.machine
-    weights = balanced_weights(machine, judged.sets)
-    both = bool(machine.any() and not machine.all())
-    return Evaluation(
+    run = _run(detector, corpus.take(kept), options)
+    known = sorted(set(corpus.sets[used].tolist()) & set(run.corpus.sets.tolist()))
+    raw = run.view("raw", run.raw)
+    levelled = run.view("levelled", run.levelled) if run.levelled else None
+    sliced = run.sliced()
+    slices = sliced.slices()
+    ranked = layout_auroc(run.corpus.take(np.flatnonzero(run.judged)))
+    by_rate = [part.true_positive_rate for part in raw.at_rates]
+    result = Evaluation(
         detector=detector.name,
         digest=detector.digest,
+        text_digest=_text_digest(run.corpus),
         split=split,
-        texts=len(judged),
+        texts=raw.texts,
         seen_in_training=int(used.sum()),
         skipped=len(corpus) - len(kept),
-        abstained=_reasons(scores),
-        threshold=threshold,
-        auroc=_known(auroc(probability, machine)),
-        tpr_at_1_percent_fpr=_known(true_positive_rate_at(probability, machine, 0.01)),
-        tpr_at_0_1_percent_fpr=_known(true_positive_rate_at(probability, machine, 0.001)),
-        expected_calibration_error=expected_calibration_error(probability, machine, weights) if both else None,
-        layout_only_auroc=_known(layout_auroc(judged)),
-        largest_change_by_layout=_layout_change(detector, judged, probability),
-        overall=_measure("all", "", machine, probability, threshold),
+        mixed=int((~run.counted & run.raw.spoken).sum()),
+        abstained=run.raw.reasons,
+        threshold=run.threshold,
+        auroc=raw.auroc,
+        tpr_at_1_percent_fpr=by_rate[0],
+        tpr_at_0_1_percent_fpr=by_rate[1],
+        tpr_at_0_01_percent_fpr=by_rate[2],
+        expected_calibration_error=raw.calibration[0].equal_width_error if raw.calibration else None,
+        layout_only_auroc=None if np.isnan(ranked) else ranked,
+        largest_change_by_layout=run.layout_change(),
+        cluster=options.cluster,
+        clusters=len(np.unique(run.clusters[run.judged])),
+        draws=options.draws,
+        seed=options.seed,
+        raw=raw,
+        levelled=levelled,
+        overall=sliced.overall(),
         slices=slices,
-        warnings=_warnings(split, int(used.sum()), seen, slices, threshold),
+        warnings=(),
     )
+    first = _of_training(split, int(used.sum()), seen, known, len(np.unique(run.corpus.sets)))
+    return replace(result, warnings=(*first, *_warnings(result, run, beyond_chance(slices, sliced, 0.01))))
+
+
+@dataclass(frozen=True)
+class _Scored:
+    """Probabilities of one view of n texts, NaN where the detector does not speak."""
+
+    probability: Float
+    spoken: Bool
+    reasons: dict[str, int]
+
+
+@dataclass(frozen=True)
+class _Run:
+    """The texts that are measured, how they were scored, and what ties them. Shapes (n,)."""
+
+    corpus: Corpus
+    raw: _Scored
+    levelled: _Scored | None
+    counted: Bool
+    clusters: Clusters
+    half: Bool
+    threshold: float
+    ships_threshold: bool
+    options: EvaluationOptions
+
+    @property
+    def judged(self) -> Bool:
+        """Texts that enter overall figures."""
+        return np.asarray(self.raw.spoken & self.counted, np.bool_)
+
+    def data(self, scored: _Scored) -> Judged:
+        whole = Judged(scored.probability, self.corpus.machine, self.corpus.sets, self.clusters, self.half)
+        return whole.take(scored.spoken & self.counted)
+
+    def view(self, name: str, scored: _Scored) -> View:
+        abstained = int((~scored.spoken & self.counted).sum())
+        spoken = int((scored.spoken & self.counted).sum())
+        return measure_view(name, self.data(scored), self.threshold, (spoken, abstained), self.options)
+
+    def sliced(self) -> Sliced:
+        data = self.data(self.raw)
+        frozen: Bool | None = None
+        if refusal(0.01, data.machine, data.half) is None:
+            # Mixed text is in no overall figure, so it takes the threshold that its half has anyway.
+            _, thresholds = cross_frozen(data.probability, data.machine, data.half, 0.01)
+            frozen = np.asarray(self.raw.probability >= np.where(self.half, thresholds[1], thresholds[0]), np.bool_)
+        flagged = np.asarray(self.raw.probability >= self.threshold, np.bool_)
+        rows = (self.raw.spoken, self.counted)
+        return Sliced(self.corpus, self.raw.probability, (flagged, frozen), rows, self.clusters)
+
+    def layout_change(self) -> float | None:
+        """Largest change of a probability when the text is replaced by its levelled view; None if none was compared.
+
+        On texts of which both views fit into the characters that are levelled: beyond, a window may end elsewhere.
+        """
+        if self.levelled is None:
+            return None
+        whole = [
+            len(text) <= SCORED_CHARACTERS and len(view.decode()) <= SCORED_CHARACTERS
+            for text, view in zip(self.corpus.texts, self.corpus.levelled, strict=True)
+        ]
+        rows = self.raw.spoken & self.levelled.spoken & np.array(whole, np.bool_)
+        change = np.abs(self.raw.probability[rows] - self.levelled.probability[rows])
+        return float(change.max()) if len(change) else None
+
+
+def _run(detector: Detector, corpus: Corpus, options: EvaluationOptions) -> _Run:
+    raw = _score(detector, corpus, corpus.texts)
+    if not raw.spoken.any():
+        raise ValueError(f"the detector abstained on all {len(corpus)} texts")
+    counted = ~np.isin(corpus.attacks, MIXED_ATTACKS)
+    if not (raw.spoken & counted).any():
+        raise ValueError(
+            f"all texts that were judged are of mixed authorship (attack {', '.join(MIXED_ATTACKS)}); "
+            "error rates need text by one author"
+        )
+    levelled = _score(detector, corpus, [level(text).decode() for text in corpus.texts]) if options.levelled else None
+    if levelled is not None and not (levelled.spoken & counted).any():
+        levelled = None
+    component = components(corpus)
+    threshold = _shipped_threshold(detector)
+    return _Run(
+        corpus=corpus,
+        raw=raw,
+        levelled=levelled,
+        counted=np.asarray(counted, np.bool_),
+        clusters={"source": corpus.groups, "overlap": component, "set": corpus.sets}[options.cluster],
+        half=halves(corpus, component, options.seed),
+        threshold=_NO_THRESHOLD if threshold is None else threshold,
+        ships_threshold=threshold is not None,
+        options=options,
+    )
+
+
+def _score(detector: Detector, corpus: Corpus, texts: list[str]) -> _Scored:
+    scores: Scores = detector.score(texts, corpus.languages.tolist())
+    probability = np.asarray(scores.probability, np.float64)
+    reasons = [
+        reason if reason or np.isfinite(value) else _NOT_FINITE
+        for reason, value in zip(scores.abstained, probability.tolist(), strict=True)
+    ]
+    spoken = np.array([reason is None for reason in reasons], np.bool_)
+    counts = {reason: reasons.count(reason) for reason in sorted({reason for reason in reasons if reason})}
+    return _Scored(np.where(spoken, probability, np.nan), spoken, counts)
+
+
+def _shipped_threshold(detector: Detector) -> float | None:
+    """The detector's own threshold for verdicts; None where it was never measured."""
+    try:
+        threshold = float(detector.error_rates().decision.threshold)
+    except (ValueError, LookupError, NotImplementedError):
+        return None
+    return None if np.isnan(threshold) else threshold
 
 
 def _used(corpus: Corpus, seen: Seen | None) -> Bool:
@@ -140,142 +231,54 @@ def _used(corpus: Corpus, seen: Seen | None) -> Bool:
     return np.asarray(texts | groups, np.bool_)
 
 
-def _known(value: float) -> float | None:
-    return None if np.isnan(value) else value
-
-
-def _reasons(scores: Scores) -> dict[str, int]:
-    reasons = [reason for reason in scores.abstained if reason]
-    return {reason: reasons.count(reason) for reason in sorted(set(reasons))}
-
-
-def _measure(by: str, value: str, machine: Bool, probability: Float, threshold: float) -> Measured:
-    flagged = probability >= threshold
-    human, hits = int((~machine).sum()), int((flagged & ~machine).sum())
-    positives, found = int(machine.sum()), int((flagged & machine).sum())
-    return Measured(
-        by,
-        value,
-        human,
-        hits,
-        hits / human if human else None,
-        clopper_pearson(hits, human),
-        positives,
-        found,
-        found / positives if positives else None,
-        _known(auroc(probability, machine)),
+def _text_digest(corpus: Corpus) -> str:
+    """SHA-256 (hex) of the measured texts with their labels, whatever their order."""
+    keys = sorted(
+        hashlib.sha256((b"machine\0" if machine else b"human\0") + text.encode("utf-8", "surrogatepass")).digest()
+        for text, machine in zip(corpus.texts, corpus.machine.tolist(), strict=True)
     )
+    return hashlib.sha256(b"".join(keys)).hexdigest()
 
 
-def _slices(corpus: Corpus, probability: Float, threshold: float) -> tuple[Measured, ...]:
-    """All slices, the one with the highest false positive rate first, those with too few human texts last."""
-    columns = {
-        "set": corpus.sets,
-        "domain": np.array([f"{one}/{two}" for one, two in zip(corpus.sets, corpus.domains, strict=True)]),
-        "length": np.array([length_bucket(int(count)) for count in token_counts(corpus.levelled)]),
-        "language": corpus.languages,
-        "attack": np.where(corpus.machine, corpus.attacks, ""),
-    }
-    found = []
-    for by in _BY:
-        for value in np.unique(columns[by]):
-            here = columns[by] == value
-            if by != "attack" or value:
-                found.append(_measure(by, str(value), corpus.machine[here], probability[here], threshold))
-
-    def worst_first(part: Measured) -> tuple[bool, float, str, str]:
-        return part.human < _LEAST_HUMANS, -(part.false_positive_rate or 0.0), part.by, part.value
-
-    return tuple(sorted(found, key=worst_first))
-
-
-def _layout_change(detector: Detector, corpus: Corpus, probability: Float) -> float:
-    """Largest change of a probability when the text is replaced by its levelled view: 0 if layout does not matter."""
-    rows = np.arange(0, len(corpus), max(1, len(corpus) // 500))
-    short = [row for row in rows if len(corpus.levelled[row].decode()) <= SCORED_CHARACTERS]
-    again = detector.score([corpus.levelled[row].decode() for row in short], corpus.languages[short].tolist())
-    change = np.abs(again.probability - probability[short])
-    return float(np.nanmax(change, initial=0.0))
-
-
-_LAYOUT = (
-    re.compile(r"\n"),
-    re.compile(r"\n\s*\n"),
-    re.compile(r"[*#_`|]"),
-    re.compile(r"[“”‘’]"),
-    re.compile(r"[—–]"),
-    re.compile(r"  "),
-    re.compile(r"\n\s*(?:[-•*]|\d+[.)])\s"),
-)
-
-
-def layout_auroc(corpus: Corpus) -> float:
-    """AUROC of a classifier that sees layout only, two-fold by group: what a corpus gives away without any wording.
-
-    Read it beside the detector's own AUROC. NaN where a label is missing in a fold.
-    """
-    features = np.array([_layout(text) for text in corpus.texts])
-    features = np.c_[(features - features.mean(0)) / (features.std(0) + 1e-9), np.ones(len(features))]
-    fold = np.array([text_key(group) % 2 for group in corpus.groups.tolist()])
-    score = np.zeros(len(features))
-    for number in (0, 1):
-        fitted, held = fold != number, fold == number
-        if len(set(corpus.machine[fitted].tolist())) < 2:
-            return float("nan")
-        weights = balanced_weights(corpus.machine[fitted], corpus.sets[fitted])
-        score[held] = features[held] @ logistic_regression(features[fitted], corpus.machine[fitted], weights)
-    return float(np.mean([auroc(score[fold == number], corpus.machine[fold == number]) for number in (0, 1)]))
-
-
-def _layout(text: str) -> list[float]:
-    length = len(text) + 1
-    counted = [np.log1p(1000 * len(pattern.findall(text)) / length) for pattern in _LAYOUT]
-    ending = text.rstrip()[-1:] in set(".!?\"'”’。！？")
-    return [*counted, float(ending), float(text[:1].isspace()), float(text[-1:].isspace()), float(np.log(length))]
-
-
-def _warnings(
-    split: str, used: int, seen: Seen | None, slices: Iterable[Measured], threshold: float
-) -> tuple[str, ...]:
-    found = []
+def _of_training(split: str, used: int, seen: Seen | None, known: list[str], sets: int) -> list[str]:
     if seen is None:
-        found.append("what this detector was trained on is not recorded: the figures may be too good")
-    elif split == "all" and used:
+        return ["what this detector was trained on is not recorded: the figures may be too good"]
+    if split == "all" and used:
+        return [f"{used} of these texts were used in training: the figures are too good; split 'test' leaves them out"]
+    if known:
+        named = f"all {sets}" if len(known) == sets else ", ".join(known)
+        return [
+            f"training knew other texts of these sets: {named}; text from a source that it never saw is "
+            "judged worse, as the detector's leave-one-set-out rates show"
+        ]
+    return []
+
+
+def _warnings(result: Evaluation, run: _Run, beyond: list[Measured]) -> list[str]:
+    found = []
+    if not run.ships_threshold:
+        found.append(f"the detector ships no threshold of its own: {_NO_THRESHOLD} stands in for it")
+    for part in beyond:
+        found.append(f"{part.by} {part.value}: more than 1 % of human text is flagged, beyond chance")
+    silent = [part.value for part in result.slices if part.by == "language" and not part.human + part.machine]
+    if silent:
+        found.append(f"no text in {', '.join(silent)} was judged: the detector abstained")
+    if result.raw.human == 0 or result.raw.machine == 0:
+        missing = "human" if result.raw.human == 0 else "machine"
+        found.append(f"no {missing} text was judged: whatever needs both labels is left open")
+    elif min(result.overall.human_clusters, result.overall.machine_clusters) < LEAST_TEXTS:
+        unit = "sets" if result.cluster == "set" else "sources"
+        fewest = min(result.overall.human_clusters, result.overall.machine_clusters)
+        found.append(f"a label comes from only {fewest} {unit}: the bootstrap intervals are too narrow")
+    if result.mixed:
         found.append(
-            f"{used} of these texts were used in training: the figures are too good; split 'test' leaves them out"
+            f"{result.mixed} texts mix sentences of people and machines: they are counted by attack and nowhere else"
         )
-    for part in slices:
-        if part.human >= _LEAST_HUMANS and part.false_positive_interval[0] > 0.01:
-            found.append(f"{part.by} {part.value}: more than 1 % of human text is flagged, beyond chance")
-    return tuple(found)
-
-
-def render(evaluation: Evaluation) -> str:
-    """The evaluation as a plain text table, the worst slice first."""
-
-    def percent(value: float | None) -> str:
-        return "–" if value is None else f"{value:.2%}"
-
-    def number(value: float | None) -> str:
-        return "–" if value is None else f"{value:.3f}"
-
-    e = evaluation
-    reasons = ", ".join(f"{reason} {count}" for reason, count in e.abstained.items()) or "none"
-    lines = [f"warning: {warning}" for warning in e.warnings]
-    lines += [
-        f"detector {e.detector} {e.digest[:12]}, split {e.split}: {e.texts} texts judged; left out as used in training"
-        f" {e.skipped}; abstained: {reasons}",
-        f"AUROC {number(e.auroc)} (layout alone {number(e.layout_only_auroc)}; largest change by layout"
-        f" {e.largest_change_by_layout:.4f})",
-        f"TPR at 1 % FPR {percent(e.tpr_at_1_percent_fpr)}, at 0.1 % FPR {percent(e.tpr_at_0_1_percent_fpr)};"
-        f" ECE {number(e.expected_calibration_error)} (both labels and all sets weighted alike)",
-        f"at the decision threshold {e.threshold:.4f}:",
-        f"{'slice':<40} {'human':>7} {'FPR':>8} {'95 % interval':>18} {'machine':>8} {'TPR':>8} {'AUROC':>6}",
-    ]
-    for part in (e.overall, *e.slices):
-        interval = f"{part.false_positive_interval[0]:.2%}–{part.false_positive_interval[1]:.2%}" if part.human else "–"
-        lines.append(
-            f"{(part.by + ' ' + part.value).strip():<40} {part.human:>7} {percent(part.false_positive_rate):>8}"
-            f" {interval:>18} {part.machine:>8} {percent(part.true_positive_rate):>8} {number(part.auroc):>6}"
+    if (result.layout_only_auroc or 0) > 0.7:
+        found.append(
+            f"layout alone tells the labels apart (AUROC {result.layout_only_auroc:.3f}): figures of a detector that "
+            "sees layout say little here"
         )
-    return "\n".join(lines) + "\n"
+    if (result.largest_change_by_layout or 0) > 0.1:
+        found.append(f"layout alone moves a probability by up to {result.largest_change_by_layout:.2f}")
+    return found

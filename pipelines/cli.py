@@ -319,20 +319,46 @@ def _add_evaluate(commands: Any) -> None:
         default="test",
         help="'test' (default): only texts that training did not use; 'all': every text",
     )
-    parser.add_argument("--json", action="store_true", help="print everything as JSON")
+    parser.add_argument("--report", metavar="FILE", help="write a report as one HTML file")
+    parser.add_argument(
+        "--json", nargs="?", const="-", metavar="FILE", help="write everything as JSON; without FILE, print that only"
+    )
+    parser.add_argument(
+        "--cluster",
+        choices=["source", "overlap", "set"],
+        default="source",
+        help="what intervals take as one draw: texts of one original or prompt (default), all that share a run of 13 "
+        "words, or a whole set",
+    )
+    parser.add_argument("--draws", type=int, default=500, metavar="N", help="bootstrap draws (default: 500)")
+    parser.add_argument("--prior", type=float, metavar="P", help="also calibration at this share of machine text")
+    parser.add_argument(
+        "--no-levelled", action="store_true", help="score the text as it is only: half the time, and no check of layout"
+    )
 
 
 def _evaluate(options: argparse.Namespace) -> int:
     from detectors import load_detector
     from detectors.corpus import read_corpus
-    from detectors.evaluation import evaluate, render
+    from detectors.evaluation import EvaluationOptions, evaluate, render
+    from detectors.evaluation_report import report
 
+    files = {"--report": options.report, "--json": None if options.json == "-" else options.json}
+    for name, file in files.items():
+        if file and (Path(file).is_dir() or not Path(file).absolute().parent.is_dir()):
+            raise UsageError(f"{name}: {file} cannot be written: it is a folder, or its folder does not exist")
     try:
+        how = EvaluationOptions(options.cluster, options.draws, prior=options.prior, levelled=not options.no_levelled)
         detector = load_detector(options.model)
-        result = evaluate(detector, read_corpus([Path(path) for path in options.text]), options.split)
+        result = evaluate(detector, read_corpus([Path(path) for path in options.text]), options.split, options=how)
     except (FileNotFoundError, ValueError) as error:
         raise UsageError(str(error)) from None
-    print(json.dumps(result.to_dict(), indent=2) if options.json else render(result))
+    as_json = json.dumps(result.to_dict(), indent=2, allow_nan=False)
+    print(as_json if options.json == "-" else render(result))
+    for name, text in (("--json", as_json + "\n"), ("--report", report(result))):
+        if files[name]:
+            Path(files[name]).write_text(text, "utf-8")
+            print(f"wrote {files[name]}", file=sys.stderr)
     return 0
 
 

@@ -9,7 +9,9 @@ import pytest
 from detectors.base import HELD_OUT, clopper_pearson
 from detectors.corpus import Corpus, parquet_files, read_corpus
 from detectors.embedded import Embedded
-from detectors.evaluation import evaluate, layout_auroc, render
+from detectors.evaluation import EvaluationOptions, evaluate, layout_auroc, render
+
+QUICK = EvaluationOptions(draws=20)
 
 
 @pytest.fixture(scope="module")
@@ -19,7 +21,7 @@ def corpus(generated_sets: Path) -> Corpus:
 
 def test_counts_agree_with_scores_counted_by_hand(corpus: Corpus, trained: Path) -> None:
     detector = Embedded(trained)
-    result = evaluate(detector, corpus, "all")
+    result = evaluate(detector, corpus, "all", options=QUICK)
     probability = detector.score(corpus.texts, corpus.languages.tolist()).probability
     flagged = probability >= detector.error_rates().decision.threshold
     assert result.overall.human_flagged == (flagged & ~corpus.machine).sum()
@@ -37,7 +39,7 @@ def test_counts_agree_with_scores_counted_by_hand(corpus: Corpus, trained: Path)
 
 def test_test_split_reproduces_the_held_out_rates(corpus: Corpus, trained: Path) -> None:
     detector = Embedded(trained)
-    result = evaluate(detector, corpus)
+    result = evaluate(detector, corpus, options=QUICK)
     whole = next(part for part in detector.error_rates().decision.of_kind(HELD_OUT) if not part.set)
     assert (result.overall.human, result.overall.human_flagged) == (whole.human, whole.human_flagged)
     assert (result.overall.machine, result.overall.machine_flagged) == (whole.machine, whole.machine_flagged)
@@ -46,7 +48,7 @@ def test_test_split_reproduces_the_held_out_rates(corpus: Corpus, trained: Path)
 
 
 def test_seen_texts_are_warned_of(corpus: Corpus, trained: Path) -> None:
-    result = evaluate(Embedded(trained), corpus, "all")
+    result = evaluate(Embedded(trained), corpus, "all", options=QUICK)
     assert result.warnings[0].startswith(f"{result.seen_in_training} of these texts were used in training")
     assert render(result).startswith("warning: ")
     used = corpus.take(np.flatnonzero(Embedded(trained).seen().contains([0]) | np.zeros(len(corpus), bool)))
@@ -56,7 +58,7 @@ def test_seen_texts_are_warned_of(corpus: Corpus, trained: Path) -> None:
 
 
 def test_worst_slice_comes_first_and_json_is_plain(corpus: Corpus, trained: Path) -> None:
-    result = evaluate(Embedded(trained), corpus)
+    result = evaluate(Embedded(trained), corpus, options=QUICK)
     rates = [part.false_positive_rate for part in result.slices if part.human >= 20]
     assert rates == sorted(rates, reverse=True)
     assert json.loads(json.dumps(result.to_dict()))["overall"]["human"] == result.overall.human
@@ -84,7 +86,7 @@ def test_shipped_model_on_texts_that_training_did_not_use(shared_text: Path) -> 
     small = ("shijaku", "seqxgpt", "outfox", "glimpse", "human_pre2020", "l2r")
     files = [file for file in parquet_files(shared_text) if file.stem in small]
     detector = Embedded()
-    result = evaluate(detector, read_corpus(files))
+    result = evaluate(detector, read_corpus(files), options=EvaluationOptions(draws=20, levelled=False))
     assert result.overall.human > 1000
     assert result.auroc is not None
     assert result.auroc > 0.7
