@@ -34,6 +34,7 @@ class Scores(NamedTuple):
         np.float32
     ]  # shape (n,), calibrated, of machine origin at prior 0.5; NaN where it abstains
     abstained: list[str | None]  # TOO_SHORT, LANGUAGE, or None where it speaks
+    decided: list[str] | None = None  # of a detector made of others: in words, which of them spoke or abstained
 
 
 @dataclass(frozen=True)

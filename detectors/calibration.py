@@ -83,7 +83,7 @@ def fit_calibration(
     return Calibration(max(a, _LEAST_SLOPE), b, c, d)
 
 
-def balanced_weights(machine: npt.NDArray[np.bool_], sources: npt.NDArray[np.str_]) -> Float:
+def balanced_weights(machine: npt.NDArray[np.bool_], sources: npt.NDArray[np.str_] | npt.NDArray[np.int64]) -> Float:
     """Weights by which both labels weigh the same, and a source of n texts √n within its label. Sum 1."""
     weights = np.zeros(len(machine))
     for label in (False, True):

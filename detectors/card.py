@@ -21,7 +21,7 @@ def model_card(settings: Mapping[str, Any]) -> str:
     rates = ErrorRates.from_dict(settings["error_rates"])
     parts = [
         "# Model card: the embedded detector",
-        f"A quantised fastText classifier (word n-grams up to {settings['options']['fit']['word_ngrams']})"
+        f"A linear classifier over hashed runs of up to {settings['model']['word_ngrams']} words, a byte a weight,"
         f" on the levelled view of the first {settings['scored_characters']} characters."
         f" Languages: {', '.join(settings['languages'])}."
         f" Minimum length: {settings['minimum_tokens']} tokens (words and punctuation marks; characters in Chinese)."
@@ -30,7 +30,7 @@ def model_card(settings: Mapping[str, Any]) -> str:
         _USE,
         "## Error rates on sets that the model never saw",
         "Each row was scored by a model trained without that set and without any text that the set shares with others."
-        " A set of human text only is left out domain by domain. Intervals are Clopper–Pearson, 95 %."
+        f"{_collections(settings)} Intervals are Clopper–Pearson, 95 %."
         " The spread between the rows, not the interval of one row, says what to expect of a new source.",
         _point_table("decision", rates.decision.threshold, rates.decision.of_kind(LEFT_OUT)),
         _point_table("quantification", rates.quantification.threshold, rates.quantification.of_kind(LEFT_OUT)),
@@ -40,7 +40,8 @@ def model_card(settings: Mapping[str, Any]) -> str:
         " finds it, and what the web is written with are assistants. Where that is wrong, the true share is higher.",
         _point_table("quantification", rates.quantification.threshold, rates.quantification.of_kind(ASSISTANTS)),
         "### With calibration and threshold chosen without the set, too",
-        "The decision threshold above is set by the worst of these very slices. Chosen without the set in question, it"
+        f"The decision threshold above lets at most {settings['options']['false_positive_rate']:.0%} of human text be"
+        " flagged in the worst of these very slices. Chosen without the set in question, it"
         " gives the honest forecast for a kind of human writing that nobody thought of:",
         _nested_table(settings["nested"]),
         "## Error rates on held-out texts of known sets (test split)",
@@ -53,17 +54,22 @@ def model_card(settings: Mapping[str, Any]) -> str:
         "## Altered and mixed text",
         _attack_table(settings["mixed"], settings["options"]["excluded_attacks"]),
         "## Training data",
-        "Licences are those of the sources: CC BY, CC BY-SA, MIT, Apache-2.0, public domain, research use. No training"
-        " text is part of this package.",
+        "Licences are those of the sources; for the model in the package they stand in `SOURCES.md` beside this card."
+        " No training text is part of it.",
         _data_table(settings["data"]),
         "## Limits",
         "- Layout, digits and typography are levelled out before training and scoring; what remains is wording.\n"
-        "- The training data end with models of 2024; newer ones are untested.\n"
+        "- Text that an assistant writes with care, in the manner of a human model, mostly passes.\n"
         "- Formal human prose (business, law, public relations) lies closest to the threshold.\n"
         "- Continuations by base models, watermarked or not, are hardly told from human text.\n"
         "- Only rates by set are known; rates for authors of a given background, beyond learners of English, are not.",
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _collections(settings: Mapping[str, Any]) -> str:
+    names = ", ".join(settings["options"]["collections"])
+    return f" Collections of several sources ({names}) are left out source by source." if names else ""
 
 
 def _calibrated(settings: Mapping[str, Any]) -> str:

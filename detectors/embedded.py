@@ -1,4 +1,4 @@
-"""The embedded detector: a quantised fastText model that ships with the package and needs no accelerator.
+"""The embedded detector: a linear model over hashed n-grams that ships with the package and needs no accelerator.
 
     from detectors.embedded import Embedded
 
@@ -16,9 +16,8 @@ import hashlib
 import json
 import re
 from collections.abc import Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
-from importlib.resources import as_file, files
+from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
@@ -28,12 +27,15 @@ import numpy as np
 from detectors.base import LANGUAGE, TOO_SHORT, ErrorRates, Scores
 from detectors.calibration import Calibration
 from detectors.corpus import SCORED_CHARACTERS
-from detectors.fitting import logits
+from detectors.fitting import LinearModel, logits
+from detectors.histograms import SetHistograms
 from detectors.levelling import level
+from detectors.ngrams import tokenise
 
-MODEL_FILE = "embedded.ftz"
+MODEL_FILE = "weights.zlib"
 SETTINGS_FILE = "detector.json"
 SEEN_FILE = "seen.u32"
+SCORES_FILE = "left_out.parquet"  # what training scored of sets left out; not needed to score
 CARD_FILE = "MODEL_CARD.md"
 
 # Words that are frequent in English and rare as words of other languages in Latin script.
@@ -49,8 +51,10 @@ class Settings:
     """What ``detector.json`` holds that scoring needs."""
 
     minimum_tokens: int
+    model: dict[str, Any]  # of LinearModel, besides the weights
     calibrations: dict[str, Calibration]
     error_rates: ErrorRates
+    histograms: tuple[SetHistograms, ...]
 
     @classmethod
     def from_json(cls, text: str) -> Settings:
@@ -59,15 +63,17 @@ class Settings:
             data = json.loads(text)
             return cls(
                 int(data["minimum_tokens"]),
+                {name: data["model"][name] for name in ("scale", "bias", "word_ngrams", "power")},
                 {code: Calibration.from_dict(part) for code, part in data["calibration"].items()},
                 ErrorRates.from_dict(data["error_rates"]),
+                tuple(SetHistograms.from_dict(part) for part in data["histograms"]),
             )
         except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
             raise ValueError(f"{SETTINGS_FILE} is damaged or of another version: {error!r}") from error
 
 
 class Embedded:
-    """The fastText detector. Picklable; the model is read on first use and stays out of the pickle."""
+    """The linear detector. Picklable; the model is read on first use and stays out of the pickle."""
 
     name = "embedded"
 
@@ -111,6 +117,10 @@ class Embedded:
         """The error rates measured when the model was trained."""
         return self.settings.error_rates
 
+    def histograms(self) -> tuple[SetHistograms, ...]:
+        """The scores of the sets left out of training, counted in bins."""
+        return self.settings.histograms
+
     def seen(self) -> SeenTexts:
         """The texts and groups that training used."""
         return SeenTexts.from_bytes(self._file(SEEN_FILE).read_bytes())
@@ -118,11 +128,7 @@ class Embedded:
     def load(self) -> None:
         """Reads the model now rather than at the first text."""
         if self._model is None:
-            import fasttext
-
-            with ExitStack() as stack:
-                path = stack.enter_context(as_file(self._file(MODEL_FILE)))
-                self._model = fasttext.load_model(str(path))
+            self._model = LinearModel.from_bytes(self._file(MODEL_FILE).read_bytes(), **self.settings.model)
 
     def score(self, texts: Sequence[str], languages: Sequence[str | None]) -> Scores:
         """Scores n texts; see :class:`detectors.base.Detector`. Raises ValueError where the lengths differ."""
@@ -153,7 +159,7 @@ class Embedded:
             of_language.append(view)
             lengths.append(tokens)
         for code, (rows, of_language, lengths) in views.items():
-            raw = logits(self._model, of_language)
+            raw = logits(self._model, tokenise(of_language))
             score[rows] = raw
             probability[rows] = settings.calibrations[code].probability(raw, np.array(lengths, np.int64))
         return Scores(score, probability, abstained)

@@ -1,50 +1,77 @@
-"""Fits one fastText model on levelled, cropped, balanced text; used once for the product and once a held-out set.
+"""Fits one linear model on levelled, cropped, balanced text; used once for the product and once for each left-out part.
 
-The classifier is the linear bag of n-grams of Joulin et al. (2017), "Bag of Tricks for Efficient Text Classification"
-(arXiv:1607.01759), quantised as in "FastText.zip" (arXiv:1612.03651).
+Only n-grams that occur in several sets are features, which leaves names and topics of single collections out.
 """
 
 from __future__ import annotations
 
-import tempfile
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from functools import cached_property
 
-import fasttext
 import numpy as np
 import numpy.typing as npt
 
 from detectors.corpus import Bool, Corpus, Int
-from detectors.levelling import level_end
+from detectors.ngrams import UNUSED, Crops, NGrams, Tokens, learn, scores, sets_of_features
 
 Float = npt.NDArray[np.float64]
-MACHINE = "__label__machine"
-_FLOOR = 1e-6
+_LEVELS = 127
 
 
 @dataclass(frozen=True)
 class FitOptions:
-    """What the fit depends on besides the text. One thread: with more, fastText's result varies."""
+    """What the fit depends on besides the text."""
 
-    lines: int = 200_000
+    crops: int = 300_000
     least_tokens: int = 40
-    whole_share: float = 0.25  # lines that are not cropped
-    dimensions: int = 8
-    buckets: int = 400_000
-    word_ngrams: int = 2
-    least_count: int = 8
-    epochs: int = 2
+    whole_share: float = 0.25  # crops that are the whole text
+    word_ngrams: int = 3
+    bits: int = 22
+    least_sets: int = 4  # in which an n-gram must occur
     learning_rate: float = 0.3
+    power: float = 0.5  # of the number of features that the sum of their weights is divided by
     seed: int = 20_221_130
 
 
-def training_lines(corpus: Corpus, texts: Sequence[bytes], rows: Int, options: FitOptions) -> list[bytes]:
-    """Draws labelled lines for fastText: both labels equally often, no domain outweighing the rest.
+@dataclass(frozen=True)
+class LinearModel:
+    """Weights of hashed n-grams, a byte each: score = scale × Σ weights / features^power + bias."""
+
+    weights: npt.NDArray[np.int8]  # (buckets,); UNUSED where there is no feature
+    scale: float
+    bias: float
+    word_ngrams: int
+    power: float
+
+    @cached_property
+    def table(self) -> NGrams:
+        """The shape of the features."""
+        return NGrams(self.word_ngrams, len(self.weights).bit_length() - 1)
+
+    def to_bytes(self) -> bytes:
+        """The weights, compressed."""
+        return zlib.compress(self.weights.tobytes(), 9)
+
+    @classmethod
+    def from_bytes(cls, data: bytes, scale: float, bias: float, word_ngrams: int, power: float) -> LinearModel:
+        """The inverse of :meth:`to_bytes`. Raises ValueError where the data are damaged."""
+        try:
+            weights = np.frombuffer(zlib.decompress(data), np.int8)
+        except zlib.error as error:
+            raise ValueError(f"the weights of the model are damaged: {error}") from None
+        if len(weights) < 2 or len(weights) & (len(weights) - 1):
+            raise ValueError(f"the model has {len(weights)} weights, which is not a power of two")
+        return cls(weights, scale, bias, word_ngrams, power)
+
+
+def draw_crops(corpus: Corpus, tokens: Tokens, rows: Int, options: FitOptions) -> Crops:
+    """Draws runs of tokens to learn from: both labels equally often, no domain outweighing the rest.
 
     A domain of n texts gets a share proportional to √n, so large sets count more but do not drown small ones. Each
-    draw is a crop of random length (log-uniform from the shortest that is scored to the whole text).
+    draw is a crop of random length (log-uniform from the shortest that is scored to the whole text). ``tokens`` are
+    those of all texts of the corpus.
     """
     random = np.random.default_rng(options.seed)
     cells: dict[tuple[str, bool, str, str], list[int]] = {}
@@ -57,58 +84,67 @@ def training_lines(corpus: Corpus, texts: Sequence[bytes], rows: Int, options: F
     for cell, value in weight.items():
         of_language[cell[0]] = of_language.get(cell[0], 0.0) + value
         of_label[cell[:2]] = of_label.get(cell[:2], 0.0) + value
-    lines: list[bytes] = []
+    sources = {name: at for at, name in enumerate(sorted({(cell[0], *cell[2:]) for cell in cells}))}
+    drawn: list[Int] = []
+    source: list[Int] = []
     for cell, value in weight.items():
         share = of_language[cell[0]] / sum(of_language.values()) * value / of_label[cell[:2]] / 2
-        label = MACHINE.encode() if cell[1] else b"__label__human"
-        for row in random.choice(cells[cell], round(options.lines * share)):
-            lines.append(label + b" " + crop(texts[row], random, options))
-    random.shuffle(lines)
-    return lines
+        picked = random.choice(cells[cell], round(options.crops * share))
+        drawn.append(picked)
+        source.append(np.full(len(picked), sources[cell[0], cell[2], cell[3]]))
+    order = random.permutation(sum(map(len, drawn)))
+    row, of_source = np.concatenate(drawn)[order], np.concatenate(source)[order]
+    first, last = _crop(tokens, row, random, options)
+    return Crops(first, last, corpus.machine[row], of_source)
 
 
-def crop(text: bytes, random: np.random.Generator, options: FitOptions) -> bytes:
-    """A random run of tokens of a levelled text, its ending levelled; or the whole."""
-    tokens = text.split()
-    if len(tokens) <= options.least_tokens or random.random() < options.whole_share:
-        return text
-    length = int(np.exp(random.uniform(np.log(options.least_tokens), np.log(len(tokens)))))
-    start = int(random.integers(0, len(tokens) - length + 1))
-    return level_end(b" ".join(tokens[start : start + length]))
+def _crop(tokens: Tokens, rows: Int, random: np.random.Generator, options: FitOptions) -> tuple[Int, Int]:
+    """Where random runs of tokens of these texts begin and end; or the whole."""
+    length = np.diff(tokens.starts)[rows]
+    shortest = np.minimum(length, options.least_tokens)
+    kept = np.exp(random.uniform(np.log(np.maximum(shortest, 1)), np.log(np.maximum(length, 1)))).astype(np.int64)
+    kept = np.where(random.random(len(rows)) < options.whole_share, length, np.minimum(kept, length))
+    first = tokens.starts[rows] + (random.random(len(rows)) * (length - kept + 1)).astype(np.int64)
+    return first, first + kept
 
 
-def fit(lines: Sequence[bytes], options: FitOptions, quantise: bool = True) -> Any:
-    """Trains a fastText classifier and quantises it, which takes longer than the training. Deterministic."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "lines.txt"
-        path.write_bytes(b"\n".join(lines) + b"\n")
-        model = fasttext.train_supervised(
-            input=str(path),
-            dim=options.dimensions,
-            bucket=options.buckets,
-            wordNgrams=options.word_ngrams,
-            minCount=options.least_count,
-            epoch=options.epochs,
-            lr=options.learning_rate,
-            thread=1,
-            seed=options.seed % 2**31,
-            verbose=0,
-        )
-    if quantise:
-        model.quantize(dsub=2, thread=1, verbose=0)
-    return model
+def crop(tokens: Tokens, rows: Int, options: FitOptions) -> Tokens:
+    """Random crops of these texts, none of them whole on purpose, as texts of their own."""
+    random = np.random.default_rng(options.seed + 1)
+    first, last = _crop(tokens, rows, random, options)
+    pieces = [tokens.hashes[start:end] for start, end in zip(first.tolist(), last.tolist(), strict=True)]
+    starts = np.concatenate([np.zeros(1, np.int64), np.cumsum(last - first)])
+    return Tokens(np.concatenate(pieces) if pieces else np.zeros(0, np.uint64), starts)
 
 
-def logits(model: Any, levelled: Sequence[bytes]) -> Float:
-    """log P(machine) − log P(human) of each levelled text, clipped to about ±13.8 by fastText's precision."""
-    if not levelled:
-        return np.zeros(0)
-    # The binding's own method: the Python wrapper would copy every text to add a line end.
-    labels, probabilities = model.f.multilinePredict([text + b"\n" for text in levelled], 1, 0.0, "strict")
-    top = np.array([row[0] if len(row) else 0.5 for row in probabilities], np.float64)
-    sign = np.array([1.0 if row and row[0] == MACHINE else -1.0 for row in labels])
-    top = np.clip(top, 0.5, 1 - _FLOOR)
-    return np.asarray(sign * (np.log(top) - np.log1p(-top)), np.float64)
+def take(tokens: Tokens, rows: Int) -> Tokens:
+    """These texts, in this order."""
+    first, last = tokens.starts[rows], tokens.starts[rows + 1]
+    pieces = [tokens.hashes[start:end] for start, end in zip(first.tolist(), last.tolist(), strict=True)]
+    starts = np.concatenate([np.zeros(1, np.int64), np.cumsum(last - first)])
+    return Tokens(np.concatenate(pieces) if pieces else np.zeros(0, np.uint64), starts)
+
+
+def fit(corpus: Corpus, tokens: Tokens, rows: Int, options: FitOptions) -> LinearModel:
+    """Fits on these rows of the corpus, whose texts' tokens are ``tokens``. Deterministic on one kind of processor."""
+    table = NGrams(options.word_ngrams, options.bits)
+    _, sets = np.unique(corpus.sets[rows], return_inverse=True)
+    by_set = np.argsort(sets, kind="stable")
+    counts = sets_of_features(take(tokens, rows[by_set]), sets[by_set].astype(np.int64), table)
+    used = counts >= min(options.least_sets, int(sets.max(initial=0)) + 1)
+    weights, bias = learn(
+        tokens, draw_crops(corpus, tokens, rows, options), table, used, options.learning_rate, options.power
+    )
+    # Few weights are large: beyond the limit they are cut, so that the many small ones keep their steps.
+    limit = float(np.quantile(np.abs(weights[used]), 0.9999)) if used.any() else 1.0
+    scale = (limit or 1.0) / _LEVELS
+    stored = np.where(used, np.clip(np.rint(weights / scale), -_LEVELS, _LEVELS), UNUSED).astype(np.int8)
+    return LinearModel(stored, scale, bias, options.word_ngrams, options.power)
+
+
+def logits(model: LinearModel, tokens: Tokens) -> Float:
+    """The log-odds of machine origin of each text before calibration: (n,)."""
+    return model.scale * scores(tokens, model.table, model.weights, model.power) + model.bias
 
 
 def token_counts(levelled: Sequence[bytes]) -> Int:

@@ -11,7 +11,7 @@ from importlib.resources import files
 from importlib.resources.abc import Traversable
 
 _PACKAGES = ("pipelines", "detectors", "watermark")
-_NAMED = ("human-reserve", "apache-beam", "pyarrow", "numpy", "fasttext-community", "resiliparse", "datasketch")
+_NAMED = ("human-reserve", "apache-beam", "pyarrow", "numpy", "numba", "resiliparse", "datasketch")
 
 
 @functools.cache

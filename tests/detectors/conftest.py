@@ -4,18 +4,29 @@ from pathlib import Path
 
 import pytest
 
+from detectors.corpus import Corpus, read_corpus
 from detectors.fitting import FitOptions
+from detectors.ngrams import Tokens, tokenise
 from detectors.training import TrainOptions, train
 from tests.detectors.generated import write_sets
 
 OPTIONS = TrainOptions(
-    languages=("en",), fit=FitOptions(lines=2500, buckets=3000, least_count=2, epochs=6, learning_rate=0.5)
+    languages=("en",),
+    batches=2,
+    false_positive_rate=0.01,
+    fit=FitOptions(crops=4000, bits=14, word_ngrams=2, least_sets=2),
 )
 
 
 @pytest.fixture(scope="session")
 def generated_sets(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_sets(tmp_path_factory.mktemp("sets"))
+
+
+@pytest.fixture(scope="session")
+def generated_corpus(generated_sets: Path) -> tuple[Corpus, Tokens]:
+    corpus = read_corpus(generated_sets)
+    return corpus, tokenise(corpus.levelled)
 
 
 @pytest.fixture(scope="session")

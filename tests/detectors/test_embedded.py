@@ -15,7 +15,8 @@ from detectors.levelling import level
 PLAIN = (
     "The committee met on Tuesday to talk about the bridge, which had been closed since the flood. Most members "
     "wanted it rebuilt in stone; two of them thought that a ferry would do, as in their fathers' time. Nobody "
-    "asked the ferryman. He was on the river, and by the time he came back the vote was over and they had gone home."
+    "asked the ferryman. He was on the river, and by the time he came back the vote was over and they had gone home. "
+    "It rained that night, and the water rose again by a foot or so, which settled the matter for a year."
 )
 
 

@@ -12,7 +12,8 @@ import pytest
 from detectors.base import HELD_OUT, LEFT_OUT
 from detectors.corpus import TEST, components, read_corpus, split, text_key, without_shared_start
 from detectors.embedded import Embedded
-from detectors.fitting import training_lines
+from detectors.fitting import draw_crops
+from detectors.ngrams import tokenise
 from detectors.training import train
 from tests.detectors.conftest import OPTIONS
 from tests.detectors.generated import sentence_text, write_sets
@@ -120,15 +121,18 @@ def test_continuations_lose_the_human_start(tmp_path: Path) -> None:
     assert texts[0] == read_corpus(tmp_path).levelled[0]
 
 
-def test_labels_are_balanced_in_the_lines(tmp_path: Path) -> None:
+def test_labels_are_balanced_in_the_crops(tmp_path: Path) -> None:
     write_sets(tmp_path / "x", sets=1, rows=300)
     extra = [{"text": sentence_text(np.random.default_rng(i), True, 90), "label": "machine"} for i in range(600)]
     _write(tmp_path / "x" / "more.parquet", extra)
     corpus = read_corpus(tmp_path / "x")
-    lines = training_lines(corpus, corpus.levelled, np.arange(len(corpus)), OPTIONS.fit)
-    machine = sum(line.startswith(b"__label__machine") for line in lines)
-    assert abs(machine / len(lines) - 0.5) < 0.01
-    assert all(line.count(b"__label__") == 1 and b"\n" not in line for line in lines)
+    tokens = tokenise(corpus.levelled)
+    crops = draw_crops(corpus, tokens, np.arange(len(corpus)), OPTIONS.fit)
+    assert abs(crops.machine.mean() - 0.5) < 0.01
+    row = np.searchsorted(tokens.starts, crops.first, side="right") - 1
+    assert (crops.last <= tokens.starts[row + 1]).all()
+    assert (crops.last - crops.first >= OPTIONS.fit.least_tokens).all()
+    np.testing.assert_array_equal(crops.machine, corpus.machine[row])
 
 
 @pytest.mark.parametrize(
