@@ -7,7 +7,8 @@
 
 One table: the embedded detector, a sequence classifier, Fast-DetectGPT and Binoculars over a pair of causal models, and
 a cascade of the embedded detector before each. The expensive detectors are calibrated on ``--calibration``; the band of
-a cascade is chosen on one half of ``--text``, by group, and everything in the table is counted on the other. MB are
+a cascade is chosen on one half of ``--text``, by group, and everything in the table is counted on the other: the share
+of texts with the expensive detector's own verdict, of all texts and of those that it flags, and what was sent. MB are
 those of the whole texts, of which a detector reads the beginning: 3,000 characters, or ``--max-tokens``. Detectors of
 transformers read on one thread, each text alone; loading is no part of the time.
 """
@@ -35,8 +36,8 @@ from detectors.models import ModelOptions
 
 _HEADER = f"{'detector':<34}{'MB/s':>9}{'texts/s':>9}{'MB':>7}"
 _CASCADE = (
-    f"\n{'cascade: embedded before':<26}{'texts':>6}{'flagged':>8}{'same verdict':>13}{'95 % interval':>18}{'sent':>7}"
-    f"{'sent chars':>11}{'time':>7}"
+    f"\n{'cascade: embedded before':<26}{'texts':>6}{'same verdict':>13}{'95 % interval':>18}{'flagged':>8}"
+    f"{'same verdict':>13}{'95 % interval':>18}{'sent':>7}{'sent chars':>11}{'time':>7}"
 )
 
 
@@ -71,11 +72,16 @@ def folders(options: argparse.Namespace, root: Path) -> dict[str, Path]:
 
 
 def line(name: str, record: dict[str, Any]) -> str:
-    low, high = record["agreement_interval"]
     return (
-        f"{name:<26}{record['judged']:>6}{record['flagged']:>8}{record['agreement']:>13.2%}{low:>9.2%}–{high:>8.2%}"
+        f"{name:<26}{agreement(record, 'judged', '')}{agreement(record, 'flagged', 'flagged_'):>41}"
         f"{record['sent_share']:>7.1%}{record['sent_share_of_characters']:>11.1%}{record['time_share']:>7.1%}"
     )
+
+
+def agreement(record: dict[str, Any], texts: str, prefix: str) -> str:
+    share = record[f"{prefix}agreement"]
+    low, high = record[f"{prefix}agreement_interval"]
+    return f"{record[texts]:>6}{'–' if share is None else f'{share:.2%}':>13}{low:>9.2%}–{high:>8.2%}"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -113,6 +119,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(_CASCADE)
         for kind, record in records.items():
             print(line(kind, record))
+            for warning in record["warnings"]:
+                print(f"  {warning}")
 
 
 if __name__ == "__main__":

@@ -14,9 +14,9 @@ from detectors.base import Detector
 
 
 def load_detector(name: str) -> Detector:
-    """The detector that lies in the package ("embedded"), or the one in a folder that training wrote.
+    """The detector that lies in the package ("embedded"), or the one in a folder that training or calibration wrote.
 
-    Raises FileNotFoundError where the folder holds no detector.
+    Raises FileNotFoundError where the folder holds no detector, ValueError where it is damaged.
     """
     from detectors.embedded import Embedded  # training imports this package without the model's library
 
@@ -25,6 +25,10 @@ def load_detector(name: str) -> Detector:
     folder = Path(name)
     if not (folder / "detector.json").is_file():
         raise FileNotFoundError(
-            f"{name} is neither 'embedded' nor a folder with a detector.json, as training writes it"
+            f"{name} is neither 'embedded' nor a folder with a detector.json, as training and calibration write it"
         )
+    from detectors.model_folder import kind_of, open_detector
+
+    if kind_of(folder):
+        return open_detector(folder, load_detector)
     return Embedded(folder)

@@ -68,13 +68,17 @@ def render(content: Mapping[str, Any]) -> str:
     lines = [f"{content['kind']}, decision threshold {rates.decision.threshold:.4f}"]
     measured = content["measured"]
     if content["kind"] == CASCADE:
-        low, high = measured["agreement_interval"]
+        (low, high), (first, last) = measured["agreement_interval"], measured["flagged_agreement_interval"]
         lines += [
             f"band of the cheap detector's probability: {content['band'][0]:.4f} to {content['band'][1]:.4f}",
-            f"same verdict as the expensive detector alone: {measured['agreement']:.2%} of {measured['judged']} texts"
-            f" (95 % interval {low:.2%} to {high:.2%}); it flags {measured['flagged']}",
+            f"same verdict as the expensive detector alone: {_share(measured['agreement'])} of {measured['judged']}"
+            f" texts (95 % interval {low:.2%} to {high:.2%})",
+            f"of the {measured['flagged']} texts that it flags, the cascade flags"
+            f" {_share(measured['flagged_agreement'])}"
+            f" (95 % interval {first:.2%} to {last:.2%})",
             f"sent: {measured['sent_share']:.1%} of the texts, {measured['sent_share_of_characters']:.1%} of the"
             f" characters; time {measured['time_share']:.1%} of the expensive detector's",
+            *(f"warning: {warning}" for warning in measured["warnings"]),
         ]
     else:
         lines.append(f"languages: {', '.join(sorted(content['calibration']))}")
@@ -85,6 +89,10 @@ def render(content: Mapping[str, Any]) -> str:
     lines += ["", f"{title:<40} {'human':>6} {'FPR':>8} {'95 % interval':>18} {'machine':>8} {'TPR':>8}"]
     lines += [_line(part) for part in sorted(shown, key=lambda part: -_zero(part.false_positive_rate))]
     return "\n".join(lines) + "\n"
+
+
+def _share(share: float | None) -> str:
+    return "none" if share is None else f"{share:.2%}"
 
 
 def _zero(rate: float) -> float:

@@ -3,6 +3,7 @@
     cascade = Cascade(Embedded(), load_detector("binoculars/"), Band(0.08, 0.97))
     scores = cascade.score(texts, languages)
     cascade.counts.sent, cascade.counts.seen       # how many texts the expensive one has read
+    scores.decided[0]                              # "the cheap detector, embedded"
 
 Where the cheap detector's probability lies outside the band, its verdict stands; inside, and where it abstains, the
 expensive one is asked. The band is chosen so that the verdicts are the expensive detector's own on a given share of
@@ -22,6 +23,8 @@ import numpy.typing as npt
 
 from detectors.base import Detector, ErrorRates, Scores, clopper_pearson
 
+CHEAP = "the cheap detector, "  # how Scores.decided begins where the expensive one was not asked
+EXPENSIVE = "the expensive detector, "
 _NEVER = 2.0  # an edge that no probability reaches
 
 Float = npt.NDArray[np.float64]
@@ -100,8 +103,11 @@ class Cascade:
         probability[sent] = second.probability
         for row, reason in zip(sent, second.abstained, strict=True):
             abstained[row] = reason
+        decided = [CHEAP + self.cheap.name] * len(texts)
+        for row in sent:
+            decided[row] = EXPENSIVE + self.expensive.name
         self._count(texts, sent, between - began, time.perf_counter() - between)
-        return Scores(_log_odds(probability), probability, abstained)
+        return Scores(_log_odds(probability), probability, abstained, decided)
 
     def _count(self, texts: Sequence[str], sent: Sequence[int], cheap: float, expensive: float) -> None:
         self.counts.seen += len(texts)
@@ -132,8 +138,13 @@ def _log_odds(probability: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     return np.asarray(np.log(p) - np.log1p(-p), np.float32)
 
 
-def choose_band(cheap: Float, flagged: Bool, agreement: float = 0.95, level: float = 0.95) -> Band:
+def choose_band(
+    cheap: Float, flagged: Bool, agreement: float = 0.95, level: float = 0.95, flagged_agreement: float | None = None
+) -> Band:
     """The band that sends fewest texts while the cascade's verdicts are the expensive detector's own.
+
+    On all texts, and on those alone that the expensive one flags: where these are few, calling everything clear would
+    agree nearly always.
 
     Args:
         cheap: the cheap detector's probabilities, float64[n], without NaN.
@@ -141,6 +152,8 @@ def choose_band(cheap: Float, flagged: Bool, agreement: float = 0.95, level: flo
         agreement: share of the texts on which the verdicts are to be the same.
         level: how sure that is to be: the one-sided Clopper-Pearson bound of the share holds at this level. Texts
             must be many enough: n ≥ 59 for 95 % at 95 %. Where they are too few all are sent.
+        flagged_agreement: the share of the flagged texts that the cascade is to flag too; None: ``agreement``. It holds
+            at the same level; where the flagged texts are too few for that, none of them may be missed.
 
     Both edges are searched, exactly: for each low edge the least high edge that the errors left over allow; of bands
     that send equally many, the one with fewest errors.
@@ -152,6 +165,8 @@ def choose_band(cheap: Float, flagged: Bool, agreement: float = 0.95, level: flo
     allowed = _allowed_errors(len(cheap), agreement, level)
     if allowed < 0:
         return Band(0.0, _NEVER)
+    of_flagged = agreement if flagged_agreement is None else flagged_agreement
+    may_miss = max(0, _allowed_errors(int(flagged.sum()), of_flagged, level))
     values, inverse = np.unique(cheap, return_inverse=True)
     size = np.bincount(inverse, minlength=len(values))
     hits = np.bincount(inverse, flagged, len(values)).astype(np.int64)
@@ -162,7 +177,7 @@ def choose_band(cheap: Float, flagged: Bool, agreement: float = 0.95, level: flo
     best, cost = (0, len(values)), (int(before[-1]), 0)
     for low in range(len(values) + 1):
         left = allowed - int(missed[low])
-        if left < 0:
+        if left < 0 or missed[low] > may_miss:
             break
         high = max(low, int(np.searchsorted(-false, -left)))
         here = int(before[high] - before[low]), int(missed[low] + false[high])

@@ -23,6 +23,7 @@ from detectors.corpus import TRAIN, Bool, Corpus, Int, components, split, text_k
 Progress = Callable[[str], None]
 _LEVEL = 0.95
 _BLOCK = 256
+_FEW = 30  # flagged texts below which a share of them says next to nothing
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,7 @@ class CascadeOptions:
 
     Attributes:
         agreement: share of verdicts that are to be the expensive detector's own.
+        flagged_agreement: the same among the texts that the expensive detector flags; None: as ``agreement``.
         texts: texts of each set and label at most, drawn by their hash; None: all.
         seed: of the halves.
     """
@@ -38,10 +40,13 @@ class CascadeOptions:
     agreement: float = 0.95
     texts: int | None = 500
     seed: int = 19_501_001  # not that of training: what training left over lies on one side of its own split
+    flagged_agreement: float | None = None
 
     def __post_init__(self) -> None:
-        if not 0 < self.agreement < 1:
-            raise ValueError(f"agreement is {self.agreement}; it lies between 0 and 1")
+        for name in ("agreement", "flagged_agreement"):
+            share = getattr(self, name)
+            if share is not None and not 0 < share < 1:
+                raise ValueError(f"{name} is {share}; it lies between 0 and 1")
 
 
 class FittedCascade(NamedTuple):
@@ -71,12 +76,24 @@ def fit_cascade(
     second, _ = _timed(expensive, chosen, say, "choosing, expensive")
     both = ~np.isnan(first.probability) & ~np.isnan(second.probability)
     flagged = second.probability[both].astype(np.float64) >= threshold
-    band = choose_band(first.probability[both].astype(np.float64), flagged, options.agreement, _LEVEL)
+    probability = first.probability[both].astype(np.float64)
+    band = choose_band(probability, flagged, options.agreement, _LEVEL, options.flagged_agreement)
     cascade = Cascade(cheap, expensive, band)
     record, own = _measure(cascade, counted, threshold, say)
     rates = _rates(own, counted, expensive.error_rates())
-    record |= {"chosen_on": int(both.sum()), "band": list(band), "options": asdict(options)}
+    record |= {"chosen_on": int(both.sum()), "chosen_on_flagged": int(flagged.sum())}
+    record |= {"band": list(band), "options": asdict(options), "warnings": _warnings(record)}
     return FittedCascade(Cascade(cheap, expensive, band, rates), record)
+
+
+def _warnings(record: dict[str, Any]) -> list[str]:
+    halves = {"chosen": record["chosen_on_flagged"], "measured": record["flagged"]}
+    few = [f"{count} of the texts on which the cascade was {what}" for what, count in halves.items() if count < _FEW]
+    return (
+        [f"the expensive detector flags only {' and '.join(few)}: agreement on flagged text is uncertain"]
+        if few
+        else []
+    )
 
 
 def unseen(corpus: Corpus, *detectors: Detector) -> Bool:
@@ -132,16 +149,21 @@ def _measure(cascade: Cascade, corpus: Corpus, threshold: float, say: Progress) 
     cheap = cascade.cheap.score(corpus.texts, corpus.languages.tolist()).probability.astype(np.float64)
     sent = np.isnan(cheap) | cascade.band.holds(cheap)
     judged = ~np.isnan(alone.probability)
-    same = _verdicts(own, threshold)[judged] == _verdicts(alone, threshold)[judged]
+    flagged = _verdicts(alone, threshold) == 1
+    same = _verdicts(own, threshold) == _verdicts(alone, threshold)
     characters = np.array([len(text) for text in corpus.texts])
-    agreeing, texts = int(same.sum()), int(judged.sum())
+    agreeing, texts = int(same[judged].sum()), int(judged.sum())
+    found, flags = int(same[flagged].sum()), int(flagged.sum())
     record = {
         "texts": len(corpus),
         "judged": texts,  # by the expensive detector
-        "flagged": int((_verdicts(alone, threshold) == 1).sum()),  # by the expensive detector
+        "flagged": flags,  # by the expensive detector
         "same_verdict": agreeing,
         "agreement": agreeing / texts if texts else None,
         "agreement_interval": list(clopper_pearson(agreeing, texts, _LEVEL)),
+        "flagged_by_both": found,
+        "flagged_agreement": found / flags if flags else None,
+        "flagged_agreement_interval": list(clopper_pearson(found, flags, _LEVEL)),
         "sent": int(sent.sum()),
         "sent_share": float(sent.mean()),
         "sent_share_of_characters": float(characters[sent].sum() / characters.sum()),

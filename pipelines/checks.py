@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 
 from detectors.base import Detector, Scores
 from pipelines import language
+from pipelines.cascades import DECIDED
 from pipelines.job import Inspect
 from pipelines.neardup.minhash import sign
 from pipelines.neardup.options import NearDup
@@ -99,12 +100,16 @@ class Checks:
 def _detector_evidence(name: str, scores: Scores) -> pa.StructArray:
     rows = len(scores.score)
     kind = pa.array(["machine_text" if reason is None else "abstained" for reason in scores.abstained], pa.string())
+    details: list[str | None] = scores.abstained
+    if scores.decided is not None:
+        both = zip(scores.abstained, scores.decided, strict=True)
+        details = [reason or DECIDED + one for reason, one in both]
     columns = [
         pa.array([name] * rows, pa.string()),
         kind,
         pa.array(scores.score.astype(np.float64), pa.float64(), from_pandas=True),
         pa.nulls(rows, pa.float64()),
         pa.array(scores.probability, pa.float32(), from_pandas=True),
-        pa.array(scores.abstained, pa.string()),
+        pa.array(details, pa.string()),
     ]
     return pa.StructArray.from_arrays(columns, fields=list(EVIDENCE_ITEM))

@@ -8,9 +8,9 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, NoReturn
 
+from pipelines.cli_detectors import add_detectors
 from pipelines.cli_watermark import add_watermark
 from pipelines.errors import DEBUG, JobError, UsageError
 
@@ -73,8 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_survey(commands)
     _add_explain(commands)
     _add_report(commands)
-    _add_train(commands)
-    _add_evaluate(commands)
+    add_detectors(commands, _command)
     add_watermark(commands, _command)
     return parser
 
@@ -269,96 +268,6 @@ def _report(options: argparse.Namespace) -> int:
     from pipelines.finish import rewrite_report
 
     print(rewrite_report(options.output))
-    return 0
-
-
-def _add_train(commands: Any) -> None:
-    parser = _command(commands, "train", _train, "fit, calibrate and measure the embedded detector on labelled text")
-    parser.add_argument(
-        "--text",
-        nargs="+",
-        required=True,
-        metavar="PATH",
-        help="Parquet files, or folders of them: text, label, group …",
-    )
-    parser.add_argument("--output", required=True, metavar="DIR", help="folder for model, calibration and model card")
-    parser.add_argument(
-        "--no-leave-one-out", action="store_true", help="skip measuring on left-out sets: faster, and says less"
-    )
-    parser.add_argument(
-        "--seed", type=int, default=1, metavar="N", help="of the split and the random crops (default: 1)"
-    )
-
-
-def _train(options: argparse.Namespace) -> int:
-    from detectors.training import TrainOptions, train
-    from pipelines.progress import say
-
-    paths = [Path(path) for path in options.text]
-    try:
-        train(
-            paths,
-            Path(options.output),
-            TrainOptions(leave_one_out=not options.no_leave_one_out),
-            say,
-        )
-    except (FileNotFoundError, ValueError) as error:
-        raise UsageError(f"--text: {error}") from None
-    print(f"model       {options.output}\nmodel card  {options.output}/MODEL_CARD.md")
-    print(f"use it      reserve run … --set inspect.detector={options.output}")
-    return 0
-
-
-def _add_evaluate(commands: Any) -> None:
-    parser = _command(commands, "evaluate", _evaluate, "measure a detector on labelled text, the worst slice first")
-    parser.add_argument("--text", nargs="+", required=True, metavar="PATH", help="Parquet files, or folders of them")
-    parser.add_argument("--model", default="embedded", metavar="DIR", help="folder that training wrote")
-    parser.add_argument(
-        "--split",
-        choices=["test", "all"],
-        default="test",
-        help="'test' (default): only texts that training did not use; 'all': every text",
-    )
-    parser.add_argument("--report", metavar="FILE", help="write a report as one HTML file")
-    parser.add_argument(
-        "--json", nargs="?", const="-", metavar="FILE", help="write everything as JSON; without FILE, print that only"
-    )
-    parser.add_argument(
-        "--cluster",
-        choices=["source", "overlap", "set"],
-        default="source",
-        help="what intervals take as one draw: texts of one original or prompt (default), all that share a run of 13 "
-        "words, or a whole set",
-    )
-    parser.add_argument("--draws", type=int, default=500, metavar="N", help="bootstrap draws (default: 500)")
-    parser.add_argument("--prior", type=float, metavar="P", help="also calibration at this share of machine text")
-    parser.add_argument(
-        "--no-levelled", action="store_true", help="score the text as it is only: half the time, and no check of layout"
-    )
-
-
-def _evaluate(options: argparse.Namespace) -> int:
-    from detectors import load_detector
-    from detectors.corpus import read_corpus
-    from detectors.evaluation import EvaluationOptions, evaluate, render
-    from detectors.evaluation_report import report
-
-    files = {"--report": options.report, "--json": None if options.json == "-" else options.json}
-    for name, file in files.items():
-        if file and (Path(file).is_dir() or not Path(file).absolute().parent.is_dir()):
-            raise UsageError(f"{name}: {file} cannot be written: it is a folder, or its folder does not exist")
-    try:
-        how = EvaluationOptions(options.cluster, options.draws, prior=options.prior, levelled=not options.no_levelled)
-        detector = load_detector(options.model)
-        result = evaluate(detector, read_corpus([Path(path) for path in options.text]), options.split, options=how)
-    except (FileNotFoundError, ValueError) as error:
-        raise UsageError(str(error)) from None
-    as_json = json.dumps(result.to_dict(), indent=2, allow_nan=False)
-    print(as_json if options.json == "-" else render(result))
-    for name, text in (("--json", as_json + "\n"), ("--report", report(result))):
-        if files[name]:
-            Path(files[name]).write_text(text, "utf-8")
-            print(f"wrote {files[name]}", file=sys.stderr)
     return 0
 
 

@@ -3,14 +3,15 @@
     with beam.Pipeline() as pipeline:
         scores = pipeline | beam.Create([Text("id", "some text …", "en")]) | ScoreTexts("binoculars/", one_copy=True)
 
-For models that are slow beside reading, on runners that put stages on machines of different kinds. Within `inspect` a
-detector is called on whole batches already; :func:`one_copy` gives it a detector that all processes of a machine share.
+For models that are slow beside reading, on runners that put stages on machines of different kinds. `inspect` does not
+need this: it calls its detector on whole batches.
 """
 
 from __future__ import annotations
 
 import os
 import sys
+import tempfile
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
@@ -102,27 +103,41 @@ def characters(text: Text) -> int:
 
 
 def one_copy(detector: str, threads: int = 1) -> Detector:
-    """A detector of which this machine holds one copy, whichever process asks; calls go to the process that has it.
+    """A detector of which this machine holds one copy for this user, whichever process asks.
 
-    The first process that asks holds the model, for as long as it lives: the others must not outlive it.
+    Calls go over a local port to the process that has the model: the first that asks, and when that ends, the next that
+    scores something. The port asks for no secret (Beam's has a fixed one), so use it where nobody else has an account.
     """
-    local = load_detector(detector)
-    handle = MultiProcessShared(lambda: _loaded(detector, threads), tag=f"detector-{local.digest}", always_proxy=True)
-    return _Shared(local, handle.acquire())
+    return _Shared(detector, threads)
 
 
 class _Shared:
-    """A detector whose model is in another process."""
+    """A detector whose model may be in another process."""
 
-    def __init__(self, local: Detector, remote: Any) -> None:
-        self._remote = remote
+    def __init__(self, detector: str, threads: int) -> None:
+        local = load_detector(detector)
         self.name = local.name
         self.digest = local.digest
         self.error_rates = local.error_rates
+        self._model = lambda: _loaded(detector, threads)
+        self._remote = self._acquired()
+
+    def _acquired(self) -> Any:
+        # Where others can write, they could name a port of their own.
+        folder = os.path.join(tempfile.gettempdir(), f"human-reserve-{os.getuid()}")
+        os.makedirs(folder, 0o700, exist_ok=True)
+        if os.stat(folder).st_uid != os.getuid() or os.stat(folder).st_mode & 0o077:
+            raise PermissionError(f"{folder} is not this user's alone")
+        return MultiProcessShared(self._model, tag=f"detector-{self.digest}", path=folder, always_proxy=True).acquire()
 
     def score(self, texts: Sequence[str], languages: Sequence[str | None]) -> Scores:
         """Scores n texts; see :class:`detectors.base.Detector`."""
-        return Scores(*self._remote.score(list(texts), list(languages)))
+        arguments = list(texts), list(languages)
+        try:
+            return Scores(*self._remote.score(*arguments))
+        except (ConnectionError, EOFError):  # the process that had the model has ended
+            self._remote = self._acquired()
+            return Scores(*self._remote.score(*arguments))
 
 
 def _loaded(name: str, threads: int) -> Detector:

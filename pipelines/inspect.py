@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from typing import Any, NamedTuple
 
 import apache_beam as beam
@@ -18,7 +20,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from detectors import load_detector
+from detectors.base import Detector
+from detectors.cascade import Cascade
 from pipelines import files
+from pipelines.cascades import NONE, cascade_counts, summed
 from pipelines.checks import Checks
 from pipelines.errors import naming
 from pipelines.ingest.account import Account, Part
@@ -63,6 +68,7 @@ class Looks(NamedTuple):
     job: Job
     checks: Checks
     scanner: Scanner | None  # of watermarks, where the job names keys
+    cascade: Cascade | None  # the detector, where it is one whose saving is to be told
 
 
 class InspectShards(beam.PTransform):  # type: ignore[misc]
@@ -94,11 +100,12 @@ class InspectShard(beam.DoFn):  # type: ignore[misc]
     def setup(self) -> None:
         """Loads the detector, the tokenizers and the kernels, once a worker."""
         options = self._job.inspect
-        detector = None if options.detector == "none" else load_detector(options.detector)
         # One thread a worker, as everywhere; read by the tokenizers library.
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+        detector = None if options.detector == "none" else _loaded(options.detector)
         scanner = Scanner(self._registry, self._tables) if self._registry else None
-        self._looks = Looks(self._job, Checks(options, detector, self._job.neardup), scanner)
+        cascade = detector if isinstance(detector, Cascade) else None
+        self._looks = Looks(self._job, Checks(options, detector, self._job.neardup), scanner, cascade)
         warm_up()
         if self._job.repeats.mode != "off":
             repeated.warm_up()
@@ -110,12 +117,24 @@ class InspectShard(beam.DoFn):  # type: ignore[misc]
         yield inspected
 
 
+def _loaded(name: str) -> Detector:
+    """The detector with its model read; torch, where it came along, keeps to this worker's one thread."""
+    detector = load_detector(name)
+    if callable(getattr(detector, "load", None)):
+        detector.load()  # type: ignore[attr-defined]
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(1)
+    return detector
+
+
 def inspect_shard(task: Task, looks: Looks) -> Inspected:
     """Reads one part of a shard and stages it; the marker appears last."""
     job, checks = looks.job, looks.checks
     count = {"documents": 0, "rejects": 0, "text_bytes": 0}
     reasons: dict[str, list[str]] = {}
     account = Account()
+    saving = [NONE]
+    seconds = _seconds(looks.cascade)
     with contextlib.ExitStack() as stack:
         stream = stack.enter_context(files.open_read(task.shard.path))
         documents = _writer(stack, task.staged.documents, STAGED)
@@ -132,6 +151,8 @@ def inspect_shard(task: Task, looks: Looks) -> Inspected:
                     lines.write_batch(_paragraphs(staged, job.repeats, count["documents"]))
                 if marks is not None and looks.scanner is not None:
                     marks.write_batch(staged_marks(looks.scanner, staged, job.watermarks.sites))
+                if looks.cascade is not None:
+                    saving.append(cascade_counts(staged, looks.cascade.name))
                 count["documents"] += staged.num_rows
                 count["text_bytes"] += pc.sum(pc.binary_length(staged.column("text"))).as_py()
             if part.rejects.num_rows:
@@ -139,8 +160,16 @@ def inspect_shard(task: Task, looks: Looks) -> Inspected:
                 count["rejects"] += part.rejects.num_rows
                 _note_damage(part.rejects, reasons)
     marker = {"digest": task.digest, "shard": task.shard.name, **count, "damage": reasons}
+    if looks.cascade is not None:
+        spent = {name: now - seconds[name] for name, now in _seconds(looks.cascade).items()}
+        marker["cascade"] = summed([*saving, spent])
     files.write_json(task.staged.marker, {**marker, "part": list(task.part), "account": vars(account)})
     return Inspected(task.shard.name, **count)
+
+
+def _seconds(cascade: Cascade | None) -> dict[str, float]:
+    counts = asdict(cascade.counts) if cascade else {}
+    return {name: value for name, value in counts.items() if name.endswith("_seconds")}
 
 
 def _marks_writer(stack: contextlib.ExitStack, task: Task, scanner: Scanner | None) -> Any:

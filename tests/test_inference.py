@@ -1,6 +1,10 @@
 from __future__ import annotations
 
 import math
+import os
+import subprocess
+import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -71,6 +75,56 @@ def test_a_shared_detector_is_a_detector(texts: list[Text]) -> None:
     both = [one.score([text.text for text in texts], [text.language for text in texts]) for one in (shared, own)]
     assert both[0].abstained == both[1].abstained
     assert np.array_equal(both[0].probability, both[1].probability, equal_nan=True)
+
+
+_USER = """
+import sys
+from pipelines.inference import one_copy
+shared = one_copy("embedded")
+for line in sys.stdin:
+    print(shared.score([line * 20], ["en"]).probability[0], flush=True)
+"""
+
+
+@pytest.mark.slow
+def test_a_shared_detector_outlives_the_process_that_held_it(tmp_path: Path) -> None:
+    def start() -> subprocess.Popen[str]:
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+        return subprocess.Popen(
+            [sys.executable, "-c", _USER], text=True, env={**os.environ, "TMPDIR": str(tmp_path)}, **pipes
+        )
+
+    def ask(process: subprocess.Popen[str]) -> str:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write("A harbour is a place where ships may shelter from the weather.\n")
+        process.stdin.flush()
+        return process.stdout.readline()
+
+    first = start()
+    try:
+        expected = ask(first)
+        assert 0 <= float(expected) <= 1
+        second = start()
+        try:
+            assert ask(second) == expected
+            first.kill()
+            first.wait()
+            assert ask(second) == expected
+        finally:
+            second.kill()
+            second.wait()
+    finally:
+        first.kill()
+        first.wait()
+
+
+def test_a_folder_that_others_can_write_is_not_trusted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    (tmp_path / f"human-reserve-{os.getuid()}").mkdir(mode=0o777)
+    (tmp_path / f"human-reserve-{os.getuid()}").chmod(0o777)
+    with pytest.raises(PermissionError, match="not this user's alone"):
+        one_copy(EMBEDDED)
 
 
 def test_batches_hold_no_more_text_than_they_may() -> None:

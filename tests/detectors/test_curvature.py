@@ -54,9 +54,9 @@ def directly(scoring: str, reference: str, text: str, limit: int = 128) -> float
     p, q = (logits_of(model, ids)[:-1, : small_models.VOCABULARY] for model in (scoring, reference))
     surplus = variance = 0.0
     for log_p, log_q, token in zip(log_softmax(p), log_softmax(q), ids[1:], strict=True):
-        mean = sum(np.exp(b) * a for a, b in zip(log_p, log_q, strict=True))
+        mean = np.dot(np.exp(log_q), log_p)
         surplus += log_p[token] - mean
-        variance += sum(np.exp(b) * a**2 for a, b in zip(log_p, log_q, strict=True)) - mean**2
+        variance += np.dot(np.exp(log_q), log_p**2) - mean**2
     return surplus / np.sqrt(variance)
 
 

@@ -16,14 +16,14 @@ from detectors.cascade import Cascade  # noqa: E402
 from detectors.cascade_fitting import CascadeOptions, unseen  # noqa: E402
 from detectors.corpus import read_corpus  # noqa: E402
 from detectors.curvature import FastDetectGPT  # noqa: E402
-from detectors.evaluation import evaluate  # noqa: E402
+from detectors.evaluation import EvaluationOptions, evaluate  # noqa: E402
 from detectors.model_fitting import CalibrationOptions, fit  # noqa: E402
 from detectors.model_folder import KINDS, kind_of, make_detector, open_detector, write_detector  # noqa: E402
 from detectors.models import ModelOptions  # noqa: E402
 from tests.detectors import small_models  # noqa: E402
 
 READING = ModelOptions(minimum_tokens=10, batch_tokens=4096)
-OPTIONS = CalibrationOptions(texts=None, least=50, false_positive_rate=0.02)
+OPTIONS = CalibrationOptions(texts=None, least=50, false_positive_rate=0.05)
 
 
 @pytest.fixture(scope="module")
@@ -38,8 +38,8 @@ def sets(model: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     words = small_models.tokenizer()
 
     def texts(name: str) -> list[list[str]]:
-        written = [str(text) for text in words.batch_decode(small_models.sampled(name, 240, 80, 1))]
-        return [written[start : start + 80] for start in (0, 80, 160)]
+        written = [str(text) for text in words.batch_decode(small_models.sampled(name, 168, 80, 1))]
+        return [written[start : start + 56] for start in (0, 56, 112)]
 
     return small_models.write_sets(tmp_path_factory.mktemp("sets"), texts(other), texts(model))
 
@@ -71,7 +71,10 @@ def test_a_calibrated_detector_speaks_where_it_was_calibrated(folder: Path, sets
     order = np.argsort(scores.score[:-3][np.char.str_len(corpus.texts) > 0])
     assert np.corrcoef(np.argsort(order), np.argsort(np.argsort(probability)))[0, 1] > 0.95
     assert detector.languages == ("en",)
-    assert evaluate(detector, corpus).seen_in_training > len(corpus) / 2
+    assert (
+        evaluate(detector, corpus, options=EvaluationOptions(draws=2, levelled=False)).seen_in_training
+        > len(corpus) / 2
+    )
 
 
 def test_error_rates_are_counted_on_what_was_left_out(folder: Path, sets: Path) -> None:
@@ -82,7 +85,7 @@ def test_error_rates_are_counted_on_what_was_left_out(folder: Path, sets: Path) 
     whole = [part for part in rates.decision.of_kind(HELD_OUT) if not part.set]
     fine = [part for part in rates.decision.of_kind(HELD_OUT) if part.set]
     assert sum(part.human for part in fine) == sum(part.human for part in whole) < len(corpus) / 3
-    assert whole[0].true_positive_rate > 0.3
+    assert whole[0].true_positive_rate > 0.2 > 0.1 > whole[0].false_positive_rate
     assert rates.quantification.threshold <= rates.decision.threshold
 
 
@@ -99,9 +102,8 @@ def test_what_is_left_out_moves_neither_its_own_map_nor_its_threshold(model: str
         table.set_column(table.schema.get_field_index("label"), "label", pa.array(labels)), turned / "set2.parquet"
     )
     detector = FastDetectGPT(model, options=READING)
-    loose = CalibrationOptions(texts=None, least=50, false_positive_rate=0.05)
     one, other = (
-        fit(detector, read_corpus(folder), loose).detector.error_rates().decision.of_kind(LEFT_OUT)[-1]
+        fit(detector, read_corpus(folder), OPTIONS).detector.error_rates().decision.of_kind(LEFT_OUT)[-1]
         for folder in (sets, turned)
     )
     assert (one.human, one.human_flagged, one.machine_flagged) == (
@@ -166,10 +168,11 @@ def test_a_folder_without_a_kind_is_another_detectors(trained: Path, tmp_path: P
 
 
 def test_too_little_text_is_said_with_numbers(model: str, sets: Path) -> None:
-    with pytest.raises(ValueError, match="en: 240 human, 240 machine"):
-        fit(FastDetectGPT(model, options=READING), read_corpus(sets), CalibrationOptions(least=1000))
-    with pytest.raises(ValueError, match=r"rate of 0\.001 needs"):
-        fit(FastDetectGPT(model, options=READING), read_corpus(sets), CalibrationOptions(false_positive_rate=0.001))
+    corpus = read_corpus(sets / "set0.parquet")
+    with pytest.raises(ValueError, match="en: 56 human, 56 machine"):
+        fit(FastDetectGPT(model, options=READING), corpus, CalibrationOptions(least=57))
+    with pytest.raises(ValueError, match=r"rate of 0\.01 needs"):
+        fit(FastDetectGPT(model, options=READING), corpus, CalibrationOptions(least=56))
 
 
 @pytest.mark.parametrize(

@@ -87,6 +87,17 @@ def test_labels_that_do_not_are_listed(labels: dict[int, str], named: tuple[str,
         machine_indices(labels, named, "m")
 
 
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="reads the memory map of Linux")
+def test_weights_are_mapped_so_that_processes_share_them(tmp_path: Path, texts: list[str]) -> None:
+    model = small_models.roberta(tmp_path, TWO)
+    detector = SequenceClassifier(model, options=ModelOptions(minimum_tokens=10, device="cpu"))
+    detector.raw(texts[:1])
+    lines = [line.split() for line in Path("/proc/self/maps").read_text().splitlines() if "model.safetensors" in line]
+    ranges = [tuple(int(end, 16) for end in line[0].split("-")) for line in lines if line[5].startswith(str(tmp_path))]
+    places = [weights.data_ptr() for weights in detector._loaded.model.module.parameters()]
+    assert all(any(first <= place < last for first, last in ranges) for place in places)
+
+
 def test_naming_the_other_label_turns_the_score(tmp_path: Path, texts: list[str]) -> None:
     model = small_models.roberta(tmp_path, TWO)
     fake, real = (SequenceClassifier(model, (name,), ModelOptions(minimum_tokens=10)) for name in ("Fake", "Real"))
