@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 from pipelines import files
 from pipelines.errors import JobError, UsageError
 from pipelines.layout import DOCUMENT_PLACES, Layout
+from pipelines.provenance.fusion import KIND, SOURCE, read_terms
 from pipelines.records import Place
 
 _ID = re.compile(r"[0-9a-f]{4,32}")
@@ -76,9 +77,26 @@ def explain(output: str, doc_id: str) -> str:
         lines.append(f"trimmed      repeated paragraphs were cut; SHA-256 of the whole text {row['whole_text_sha256']}")
     if row["cluster_id"]:
         lines.append(f"cluster      {row['cluster_id']}: the earliest of {row['cluster_size']} copies")
-    lines.append("evidence" if row["evidence"] else "evidence     none of the signals that were looked for")
-    lines += [f"  {_evidence(item)}" for item in row["evidence"]]
+    found = [item for item in row["evidence"] if item["kind"] != KIND]
+    lines.append("evidence" if found else "evidence     none of the signals that were looked for")
+    lines += [f"  {_evidence(item)}" for item in found]
+    lines += _posterior(row)
     return "\n".join(lines)
+
+
+def _posterior(row: dict[str, Any]) -> list[str]:
+    """What all evidence comes to, and how each piece moved it: terms in natural logarithms, one a line."""
+    if row.get("posterior") is None:
+        return []
+    first = f"posterior    probability {row['posterior']:.4f} of machine origin"
+    details = [item["detail"] for item in row["evidence"] if item["kind"] == KIND and item["source"] == SOURCE]
+    read = read_terms(details[-1]) if details else None
+    if read is None:
+        return [f"{first}: the prior of its capture date alone"]
+    terms, total = read
+    width = max(len(term.name) for term in terms)
+    lines = [f"  {t.name:<{width}}  {t.value:>+7.2f}{f'  {t.note}' if t.note else ''}" for t in terms]
+    return [f"{first}, in log-odds:", *lines, f"  {'=':<{width}}  {total:>+7.2f}"]
 
 
 def _earlier(output: str, digest: str) -> str:

@@ -184,6 +184,7 @@ OUTPUT = pa.schema(
         pa.field("cluster_size", pa.int32(), nullable=False),
         pa.field("because", pa.string(), nullable=False),  # the policy's rule in plain words
         pa.field("whole_text_sha256", pa.string()),  # of the text before repeated paragraphs were cut; null: none was
+        pa.field("posterior", pa.float32()),  # of machine origin, from all evidence and the capture month's prior
     ]
 )
 

@@ -21,6 +21,7 @@ from pipelines.errors import naming
 from pipelines.layout import DOCUMENT_PLACES, Layout, Staged
 from pipelines.marks.apply import TALLIED, Findings, tally_marks, with_marks
 from pipelines.neardup.options import NearDup
+from pipelines.provenance.fusion import Model, with_posterior
 from pipelines.records import Place
 from pipelines.repeats.apply import repeat_part
 from pipelines.repeats.options import Repeats
@@ -93,6 +94,7 @@ class How(NamedTuple):
     signing: NearDup | None  # of the index, if there is to be one
     repeats: Repeats
     findings: Findings | None  # of watermark tests, where the job looks for keys
+    fusion: Model | None = None  # of the posterior, where the job wants one
 
 
 class SettlePacks(beam.PTransform):  # type: ignore[misc]
@@ -142,9 +144,11 @@ def settle_pack(pack: Pack, how: How) -> Settled:
         largest = files.read_parquet(layout.repeats_largest, ["paragraph"])["paragraph"].to_numpy()
         judged, *tables = repeat_part(judged, repeats, _recurring(pack), largest)
         counts |= dict(zip(REPEAT_TALLIES, tables, strict=True))
+    # Beside what is judged and counted: the posterior is no finding, and no verdict or count may come of it.
+    written = judged if how.fusion is None else with_posterior(judged, how.fusion, how.rules.cutoff)
     records = {}
     for place in (*DOCUMENT_PLACES, Place.DUPLICATES):
-        part = output_part(judged, place)
+        part = output_part(written, place)
         files.write_parquet(layout.part(place, pack.number), part, row_group_size=_ROW_GROUP)
         records[place.value] = part.num_rows
         del part

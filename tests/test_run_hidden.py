@@ -113,7 +113,8 @@ def test_a_carrier_takes_its_page_to_quarantine(found: dict[str, Seen], name: st
     _, kind, verdict, words = CARRIERS[name]
     seen = found[url(name, form)]
     assert (seen.place, seen.verdict) == ("quarantine", verdict)
-    assert [(item["source"], item["kind"]) for item in seen.evidence] == [("hidden_characters", kind)]
+    found = [(item["source"], item["kind"]) for item in seen.evidence]
+    assert found == [("hidden_characters", kind), ("fusion", "posterior")]
     assert words in seen.evidence[0]["detail"]
 
 

@@ -53,3 +53,8 @@ KINDS: Final[dict[str, str]] = {
     "watermark_site": "the documents of its site together carry a watermark, but its own text does not tell",
     "watermark_tested": "a watermark was looked for and not found: says nothing about who wrote the page",
 }
+
+# What is added after the verdict. A policy that names one is refused: no rule would ever see it.
+AFTER_VERDICT: Final[dict[str, str]] = {
+    "posterior": "the probability of machine origin that all evidence and the capture month come to",
+}

@@ -81,6 +81,7 @@ def judge(documents: pa.Table, rules: Rules) -> pa.Table:
     elsewhere = kept_in(documents["kept_unit"], rules.archived)
     added = {"verdict": decisions.verdict, "place": place, "because": because, "kept_in": elsewhere}
     added["whole_text_sha256"] = pa.nulls(documents.num_rows, SHA256)
+    added["posterior"] = pa.nulls(documents.num_rows, pa.float32())
     for name, column in added.items():
         documents = documents.append_column(name, column)
     # Stable: two captures with one doc_id keep the order of their shards.
