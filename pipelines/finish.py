@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date
 from typing import Any, NamedTuple
 
@@ -26,8 +26,10 @@ from pipelines.repeats.tally import merge_shares, repeats_table
 from pipelines.reserve.card import data_card
 from pipelines.reserve.writer import merge_samples
 from pipelines.settle import MARK_TALLY, REPEAT_TALLIES
+from pipelines.statistics.false_positives import Measured, false_positives, summary_of
 from pipelines.statistics.prevalence import PrevalenceOptions, summary_share
 from pipelines.statistics.rates import DetectorRates, RateSlice
+from pipelines.statistics.recalibrate import Dated, held_out
 from pipelines.statistics.report import render
 from pipelines.statistics.tables import Tallies, statistics_tables
 from pipelines.statistics.tally import merge
@@ -36,6 +38,7 @@ from pipelines.versions import versions
 _SAMPLES = "samples"
 _REPEATS, _REPEATED = "repeats", "repeated"
 _MARKS, _MARKED_SITES = "watermarks", "watermark_sites"
+_FALSE_POSITIVES = "false_positives"
 
 
 class Ending(NamedTuple):
@@ -47,7 +50,9 @@ class Ending(NamedTuple):
     archives: Sequence[Archive]
     policy: Policy
     detector: Detector | None
+    cascade: Mapping[str, Any] | None  # what it saved, where the detector is a cascade and read a document
     findings: Findings | None
+    dated: Dated | None
     digest: str
 
 
@@ -79,9 +84,11 @@ def finish(ending: Ending, parts: Sequence[dict[str, int]], records_in: int) -> 
     samples = merge_samples(_read(ending.layout, _SAMPLES, numbers))
     counts = _repeats(ending, numbers, tables)
     marks = _marks(ending, numbers, tables)
+    dated = _dated(ending, tables)
     for name, table in {**tables, _SAMPLES: samples}.items():
         files.write_parquet(ending.layout.statistics(name), table)
     summary = _summary(ending, {"in": records_in, **records}, tables, merged["documents"])
+    summary["detector"] = summary["detector"] and summary["detector"] | dated
     summary["superseded"] = superseded
     summary["repeats"] = counts
     summary["watermarks"] = marks
@@ -100,6 +107,7 @@ def rewrite_report(output: str) -> str:
     names: tuple[str, ...] = ("prevalence", "diversity", "signals", "accounting", _SAMPLES)
     names += (_REPEATS,) if summary.get("repeats") else ()
     names += (_MARKS, _MARKED_SITES) if summary.get("watermarks") else ()
+    names += (_FALSE_POSITIVES,) if (summary.get("detector") or {}).get("false_positives_by_date") else ()
     tables = {name: files.read_parquet(layout.statistics(name)) for name in names}
     samples = tables.pop(_SAMPLES)
     files.write_bytes(layout.report, _report(summary, tables, samples).encode())
@@ -159,17 +167,37 @@ def _marks(ending: Ending, numbers: range, tables: dict[str, pa.Table]) -> dict[
     }
 
 
+def _dated(ending: Ending, tables: dict[str, pa.Table]) -> dict[str, Any]:
+    """Adds the table of false positives by date; gives the threshold that decided, and the rates at it."""
+    detector, dated, options = ending.detector, ending.dated, ending.job.recalibrate
+    if detector is None or dated is None:
+        files.delete([m.path for m in files.listing(ending.layout.statistics(_FALSE_POSITIVES))])
+        return {}
+    own, threshold, level = detector.error_rates(), dated.choice.threshold, ending.job.statistics.level
+    limits = (options.target, options.min_documents, level)
+    about = Measured(detector.name, threshold, own.quantification.threshold, *limits)
+    tables[_FALSE_POSITIVES] = false_positives(dated.counts, dated.edges, about)
+    recalibration = {
+        "mode": options.mode,
+        "detector_threshold": own.decision.threshold,
+        "threshold": threshold,
+        "reason": dated.choice.reason,
+        "held_out": held_out(dated.counts, dated.edges, own.decision.threshold, options, level),
+    }
+    rates = summary_of(tables[_FALSE_POSITIVES], about) | {"recalibration": recalibration}
+    return {"threshold": threshold, "false_positives_by_date": rates}
+
+
 def _summary(
     ending: Ending, records: dict[str, int], tables: dict[str, pa.Table], documents: pa.Table
 ) -> dict[str, Any]:
     verdicts = documents.group_by("verdict", use_threads=False).aggregate([("documents", "sum")]).sort_by("verdict")
-    detector = ending.detector
     return {
         "records": records,
         "synthetic_share": summary_share(tables["prevalence"]),
         "verdicts": dict(zip(verdicts["verdict"].to_pylist(), verdicts["documents_sum"].to_pylist(), strict=True)),
         "seal": None,
-        "detector": {"name": detector.name, "digest": detector.digest} if detector else None,
+        "detector": _about(ending.detector, ending.cascade),
         "job": {
             "digest": ending.digest,
             "inputs": [{"name": shard.name, "bytes": shard.size} for shard in ending.shards],
@@ -179,6 +207,16 @@ def _summary(
         },
         "versions": versions(),
     }
+
+
+def _about(detector: Detector | None, cascade: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    if detector is None:
+        return None
+    about: dict[str, Any] = {"name": detector.name, "digest": detector.digest}
+    if cascade is not None:
+        # No seconds: the same input gives the same bytes.
+        about["cascade"] = {name: count for name, count in cascade.items() if isinstance(count, int)}
+    return about
 
 
 def _report(summary: dict[str, Any], tables: dict[str, pa.Table], samples: pa.Table) -> str:

@@ -17,14 +17,17 @@ from datetime import UTC, date, datetime
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
 from pipelines.errors import UsageError
 from pipelines.ingest.options import Ingest, as_tuple
 from pipelines.marks.options import Watermarks
 from pipelines.neardup.options import NearDup
+from pipelines.provenance.fusion import CAP
+from pipelines.provenance.prior import PriorError, read_prior
 from pipelines.repeats.options import Repeats
+from pipelines.statistics.recalibrate import Recalibrate
 from watermark import c2pa_verify
 
 
@@ -43,7 +46,9 @@ class Inspect(Options):
     verify_c2pa: bool = Field(
         False, description="check the signatures of C2PA manifests in texts; needs the c2pa extra"
     )
-    detector: str = Field("embedded", description="'embedded', 'none', or a folder that `reserve train` wrote")
+    detector: str = Field(
+        "embedded", description="'embedded', 'none', or a folder that `reserve train` or `reserve calibrate` wrote"
+    )
 
     @field_validator("verify_c2pa")
     @classmethod
@@ -64,6 +69,25 @@ class Statistics(Options):
     """How shares and intervals are reported."""
 
     level: float = Field(0.95, gt=0.5, lt=1, description="level of all intervals")
+
+
+def _prior(value: object) -> dict[str, float] | None:
+    try:
+        return read_prior(value)
+    except PriorError as error:
+        raise PydanticCustomError("prior", "{reason}", {"reason": str(error)}) from None
+
+
+class Fusion(Options):
+    """How all evidence on a document becomes one probability."""
+
+    enabled: bool = Field(True, description="give each document a posterior, and say in its evidence what moved it")
+    prior: Annotated[dict[str, float] | None, BeforeValidator(_prior)] = Field(
+        None,
+        description="shares of machine text by month ({2024-05: 0.1}), a YAML file of them, or an earlier output whose "
+        "estimates serve; default: the package's",
+    )
+    cap: float = Field(CAP, gt=0, le=20, description="largest log-likelihood ratio (natural) that detectors can add")
 
 
 class Job(Options):
@@ -95,7 +119,19 @@ class Job(Options):
     neardup: NearDup = Field(default_factory=NearDup)
     repeats: Repeats = Field(default_factory=Repeats)
     watermarks: Watermarks = Field(default_factory=Watermarks)
+    recalibrate: Recalibrate = Field(default_factory=Recalibrate)
+    fusion: Fusion = Field(default_factory=Fusion)
     statistics: Statistics = Field(default_factory=Statistics)
+
+    @field_validator("recalibrate")
+    @classmethod
+    def _has_a_detector(cls, recalibrate: Recalibrate, info: ValidationInfo) -> Recalibrate:
+        if recalibrate.mode != "off" and "inspect" in info.data and info.data["inspect"].detector == "none":
+            raise PydanticCustomError(
+                "no_detector",
+                "it moves the threshold of a detector; with inspect.detector 'none', mode has to be 'off'",
+            )
+        return recalibrate
 
     @property
     def cutoff_at(self) -> datetime:

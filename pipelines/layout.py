@@ -76,6 +76,16 @@ class Layout(NamedTuple):
         """What that correction found."""
         return files.join(self.work, "marks", "found.parquet")
 
+    @property
+    def dated_counted(self) -> str:
+        """The marker of the count of documents that are human by date."""
+        return files.join(self.work, "dated", "whole.json")
+
+    @property
+    def dated_counts(self) -> str:
+        """That count."""
+        return files.join(self.work, "dated", "counts.parquet")
+
     def part(self, place: Place, number: int) -> str:
         """One output file; the same number in every folder holds the records of the same shards."""
         return files.join(self.output, place.value, f"part-{number:05d}.parquet")

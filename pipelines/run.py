@@ -22,6 +22,8 @@ from detectors.base import Detector
 from pipelines import files
 from pipelines.against import Archive, archived_parts, find_archives
 from pipelines.beam import execute
+from pipelines.cascades import summed, timing
+from pipelines.count_dated import dated_documents, how_dated
 from pipelines.errors import JobError, UsageError, one_line
 from pipelines.finish import Ending, finish
 from pipelines.ingest.account import Account, Part, Read, misplaced, parts_of
@@ -35,11 +37,13 @@ from pipelines.neardup.candidates import ShardSignatures
 from pipelines.neardup.search import find_clusters
 from pipelines.neardup.texts import TextColumn
 from pipelines.progress import Watch, say, warn_unverified
+from pipelines.provenance.fusion import load_model
 from pipelines.provenance.policy import Policy, PolicyError, load_policy
 from pipelines.records import Place
 from pipelines.repeats.count import CountRepeats, ShardParagraphs
 from pipelines.reserve.writer import Rules
 from pipelines.settle import How, Pack, Packing, SettlePacks, StagedName, pack
+from pipelines.statistics.recalibrate import Dated
 from pipelines.statistics.tally import TallyRules
 from pipelines.versions import code_digest
 from watermark.registry import Registry, RegistryError, load_registry
@@ -96,10 +100,15 @@ def run(job: Job, overwrite: bool = False) -> Result:
         _cluster(plan, records)
         _repeats(plan, records)
         findings = _marks(plan, inspected)
-        packs = _settle(plan, inspected, findings)
+        dated = _dated(plan, findings, records)
+        packs = _settle(plan, inspected, findings, dated)
         markers = [_whole(files.read_json(plan.layout.settled(p.number)), p.digest) for p in packs]
-        ending = Ending(job, plan.layout, plan.shards, plan.archives, plan.policy, plan.detector, findings, plan.digest)
+        cascade = summed(marker.get("cascade") for marker in inspected)
+        read = (plan.shards, plan.archives, plan.policy, plan.detector, cascade, findings, dated)
+        ending = Ending(job, plan.layout, *read, plan.digest)
         summary = finish(ending, [marker["records"] for marker in markers], records)
+        if cascade:
+            say(timing(cascade))
         if not job.keep_work:
             files.delete([plan.layout.work])
     return Result(job.output, summary, False)
@@ -124,7 +133,8 @@ def _plan(job: Job) -> _Plan:
         raise UsageError(str(error)) from None
     try:
         detector = None if job.inspect.detector == "none" else load_detector(job.inspect.detector)
-    except (OSError, ValueError) as error:
+        model = detector.digest if detector else None  # reads the model's files, which may lie elsewhere
+    except (OSError, ValueError, ImportError) as error:
         raise UsageError(f"inspect.detector: {error}") from None
     registry, scanner = _keys(job)
     layout = Layout(job.output)
@@ -134,7 +144,7 @@ def _plan(job: Job) -> _Plan:
     settings["repeats"] = None if job.repeats.mode == "off" else job.repeats.letters
     base = {
         "settings": settings,
-        "detector": detector.digest if detector else None,
+        "detector": model,
         "watermarks": [scanner.digest, job.watermarks.sites] if scanner else None,
         "code": code_digest(),
     }
@@ -238,7 +248,8 @@ def _inspect(plan: _Plan) -> list[dict[str, Any]]:
             waiting = again
             say(f"inspect  {len(waiting)} {unit} begin inside a record of the part before, and are read again")
         # A marker of another digest would be counted as progress, and its part is about to be written again.
-        markers_of_all = [plan.layout.clustered, plan.layout.repeats_counted, plan.layout.marks_corrected]
+        layout = plan.layout
+        markers_of_all = [layout.clustered, layout.repeats_counted, layout.marks_corrected, layout.dated_counted]
         files.delete([task.staged.marker for task in waiting] + markers_of_all)
         # Largest first: the last parts to finish are then small ones.
         sizes = {task: (task.part.end or task.shard.size) - task.part.begin for task in waiting}
@@ -357,11 +368,20 @@ def _marks(plan: _Plan, inspected: list[dict[str, Any]]) -> Findings | None:
     return findings_of(plan.scanner, options, layout.marks_found)
 
 
+def _dated(plan: _Plan, findings: Findings | None, records: int) -> Dated | None:
+    """What the detector says of documents that are human by date, and the threshold to decide by."""
+    if plan.detector is None:
+        return None
+    how = how_dated(plan.detector.error_rates(), plan.job.recalibrate, _rules(plan), findings)
+    shards = [StagedName(_unit_name(task), task.staged) for task in plan.tasks]
+    return dated_documents(plan.job, shards, how, _cluster_digest(plan), records)
+
+
 def _unit_name(task: Task) -> str:
     return f"{task.shard.name}\0{task.part.begin:020d}"
 
 
-def _settle(plan: _Plan, inspected: list[dict[str, Any]], findings: Findings | None) -> list[Pack]:
+def _settle(plan: _Plan, inspected: list[dict[str, Any]], findings: Findings | None, dated: Dated | None) -> list[Pack]:
     packs = _packs(plan, inspected)
     waiting = [p for p in packs if not _is_whole(plan.layout.settled(p.number), p.digest)]
     done = {p.number for p in packs} - {p.number for p in waiting}
@@ -377,7 +397,10 @@ def _settle(plan: _Plan, inspected: list[dict[str, Any]], findings: Findings | N
     if waiting:
         count = _counter(files.join(plan.layout.work, "settled", "part-*.json"))
         index = plan.job.neardup if plan.job.neardup.enabled and plan.job.neardup.index else None
-        how = How(plan.layout, _rules(plan), _tally_rules(plan), index, plan.job.repeats, findings)
+        options = plan.job.fusion
+        fusion = load_model(options.prior, options.cap) if options.enabled else None
+        rules = _rules(plan)._replace(threshold=dated.choice.threshold) if dated else _rules(plan)
+        how = How(plan.layout, rules, _tally_rules(plan), index, plan.job.repeats, findings, fusion)
         transform = SettlePacks(waiting, how)
         with Watch("settle", "parts", len(packs), len(done), count):
             execute(plan.job, len(waiting), len(waiting) * plan.job.part_bytes / _SETTLE_BYTES, transform)

@@ -8,8 +8,10 @@ from typing import Any
 import jinja2
 import pyarrow as pa
 
+from pipelines.cascades import cascade_sentence
 from pipelines.layout import Layout
 from pipelines.records import OUTPUT, Place, Verdict
+from pipelines.statistics.false_positives import sentence
 
 MEANINGS = {
     Verdict.DATED.value: "captured before the cut-off, or a verified near-duplicate of a page that was",
@@ -36,6 +38,7 @@ _COLUMNS = {
     "cluster_size": "documents in that group; 1 where it stands alone",
     "because": "the rule of the policy that decided",
     "whole_text_sha256": "of the text before repeated paragraphs were cut; null where none was",
+    "posterior": "probability of machine origin from all evidence and a prior of the capture month; null: none",
 }
 
 
@@ -55,6 +58,8 @@ def headline(output: str, summary: dict[str, Any]) -> str:
         lines.append(repeats_sentence(summary["repeats"]))
     if summary["watermarks"]:
         lines.append(watermarks_sentence(summary["watermarks"]))
+    if "cascade" in (summary["detector"] or {}):
+        lines.append(cascade_sentence(summary["detector"]["cascade"]))
     lines += [
         share_sentence(summary),
         "",
@@ -108,6 +113,15 @@ def watermarks_sentence(marks: dict[str, Any]) -> str:
     )
 
 
+def false_positives_sentence(summary: dict[str, Any]) -> str:
+    """How often the detector flagged documents that are human by date, and which threshold decided."""
+    found = (summary["detector"] or {}).get("false_positives_by_date")
+    if not found:
+        return ""
+    words = sentence(found, lambda share: f"{100 * share:.2f} %")
+    return f"{words} That threshold is {found['recalibration']['reason']}."
+
+
 def _percent(part: int, whole: int) -> str:
     share = 100 * part / max(whole, 1)
     return f"{share:.1f} %" if share >= 0.1 or not part else "under 0.1 %"
@@ -121,6 +135,9 @@ def data_card(summary: dict[str, Any]) -> str:
     sentences = {"share_sentence": share_sentence(summary)}
     sentences["repeats_sentence"] = repeats_sentence(summary["repeats"]) if summary["repeats"] else ""
     sentences["watermarks_sentence"] = watermarks_sentence(summary["watermarks"]) if summary["watermarks"] else ""
+    sentences["false_positives_sentence"] = false_positives_sentence(summary)
+    saving = (summary["detector"] or {}).get("cascade")
+    sentences["cascade_sentence"] = cascade_sentence(saving) if saving else ""
     columns = [(field.name, _type(field.type), _COLUMNS[field.name]) for field in OUTPUT]
     return template.render(**summary, meanings=MEANINGS, columns=columns, **sentences)
 

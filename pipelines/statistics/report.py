@@ -20,6 +20,7 @@ from markupsafe import Markup
 
 from pipelines.records import Place, Verdict
 from pipelines.statistics.diversity import MEASURES
+from pipelines.statistics.false_positives import sentence, slice_words, worst_first
 from pipelines.statistics.svg import Share, share_line, share_rows, stacked_bars
 from pipelines.statistics.tally import UNKNOWN
 
@@ -34,6 +35,7 @@ _MOST_MONTHS = 480  # a longer axis comes from wrong dates: then only months wit
 _EXCERPT = 400
 _MOST_REPEATS = 20
 _MOST_SITES = 50
+_MOST_SLICES = 20
 _REPEAT_EXCERPT = 160
 
 
@@ -50,7 +52,8 @@ def render(
         summary: ``summary.json``, ``synthetic_share`` as ``prevalence.summary_share`` gives it; any key may lack.
         tables: ``prevalence``, ``diversity``, ``signals``, ``accounting``, as ``tables.statistics_tables`` gives them;
             ``repeats`` where the summary has counts of repeated paragraphs, and ``watermarks`` and
-            ``watermark_sites`` where it has those of watermark tests.
+            ``watermark_sites`` where it has those of watermark tests, and ``false_positives`` where its detector has
+            ``false_positives_by_date``.
         samples: documents to show: ``url``, ``captured_at``, ``verdict``, ``machine_probability``, ``evidence``,
             ``text`` (cut to 400 characters) and ``doc_id``; a key may lack.
         title: of the page.
@@ -72,6 +75,7 @@ def render(
         after_words=after_words,
         places=_places(summary, tables["accounting"]),
         accounts=_accounts(tables["accounting"]),
+        cascade=(summary.get("detector") or {}).get("cascade"),
         share_head=("", *SHARE_HEAD),
         months=_month_shares(months, axis, mark),
         undated=sum(r["documents"] for r in months if r["month"] == UNKNOWN),
@@ -83,6 +87,7 @@ def render(
         measures=MEASURES,
         diversity=_diversity(tables["diversity"], axis, mark),
         repeats=_repeats(summary["repeats"], tables["repeats"]) if summary.get("repeats") else None,
+        false_positives=_false_positives(summary.get("detector") or {}, tables),
         watermarks=_watermarks(summary["watermarks"], tables) if summary.get("watermarks") else None,
         samples=[_sample(s) for s in samples],
     )
@@ -259,6 +264,30 @@ def _repeats(counts: Mapping[str, Any], repeats: pa.Table) -> Row:
         for row in repeats.slice(0, _MOST_REPEATS).to_pylist()
     ]
     return {**counts, "share": counts["bytes"] / max(counts["text_bytes"], 1), "rows": shown}
+
+
+def _false_positives(detector: Mapping[str, Any], tables: Mapping[str, pa.Table]) -> Row | None:
+    found = detector.get("false_positives_by_date")
+    if not found:
+        return None
+    table = tables["false_positives"]
+    rows = [_rate_row(row) for row in worst_first(table)[:_MOST_SLICES]]
+    hosts = [_rate_row(row) for row in worst_first(table, hosts=True)[:_MOST_SLICES]]
+    reason = found["recalibration"]["reason"]
+    return {**found, "sentence": sentence(found, percent), "reason": reason, "rows": rows, "host_rows": hosts}
+
+
+def _rate_row(row: Row) -> tuple[str, ...]:
+    return (
+        slice_words(row),
+        count(row["scored"]),
+        count(row["hosts"]),
+        count(row["flagged"]),
+        percent(row["rate"]),
+        f"{percent(row['low'])} to {percent(row['high'])}",
+        percent(row["quantification_rate"]),
+        f"{row['threshold_at_target']:.4f}",
+    )
 
 
 def _watermarks(about: Mapping[str, Any], tables: Mapping[str, pa.Table]) -> Row:
