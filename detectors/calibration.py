@@ -1,51 +1,73 @@
 """From a raw score to a probability, and from probabilities to thresholds.
 
-The probability is Platt's logistic map (1999, "Probabilistic outputs for support vector machines") with slope and
-offset that depend on the length of the text, since the same score says less of a short text::
+First Platt's logistic map (1999, "Probabilistic outputs for support vector machines") with slope and offset that depend
+on the length of the text, since the same score says less of a short text::
 
     log-odds = (a + b·t) · score + (c + d·t)        t = log2(tokens / 200), clipped to ±2
 
-One set of four numbers a language, fitted with both labels weighing the same: **the prior is 0.5**. For another prior
-π, add log(π / (1 − π)) to the log-odds. At every length the map is strictly increasing in the score.
+then a monotone one from these log-odds to those that were seen: isotonic regression (Zadrozny and Elkan, 2002) over
+bins of equal weight, its steps joined by lines. The tails of sets that a model has not seen are heavier than a logistic
+map's: some machine text looks like any person's. One map a language, fitted with both labels weighing the same: **the
+prior is 0.5**. For another prior π, add log(π / (1 − π)) to the log-odds. At every length the map is strictly
+increasing in the score.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy.optimize import isotonic_regression
 
 Float = npt.NDArray[np.float64]
 _LEAST_SLOPE = 0.05
 _REFERENCE_TOKENS = 200
+_BINS = 20  # at most; with few texts fewer, of some 200 of the rarer label
+_LEAST_RISE = 0.05  # of the second map: equal steps of an isotonic fit would make different scores alike
+_DOUBT = 0.002  # weight of each label that a bin is given beforehand, in bins: none of them holds one label only
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """The logistic map of one language. ``slope_by_length`` never makes the slope fall below 0.05."""
+    """The map of one language. ``slope_by_length`` never makes the slope fall below 0.05.
+
+    ``knots`` are the log-odds of the logistic map at which ``seen`` are the log-odds that were seen, both ascending;
+    between them lines, beyond them the logistic map's own slope. Without knots the logistic map is all.
+    """
 
     slope: float
     slope_by_length: float
     offset: float
     offset_by_length: float
+    knots: tuple[float, ...] = ()
+    seen: tuple[float, ...] = ()
 
     def probability(self, score: Float, tokens: npt.NDArray[np.int64]) -> Float:
         """Probability of machine origin at prior 0.5; shapes (n,), (n,) → (n,)."""
-        length = _length(tokens)
-        slope = np.maximum(self.slope + self.slope_by_length * length, _LEAST_SLOPE)
-        odds = slope * score + self.offset + self.offset_by_length * length
+        odds = self.logistic(score, tokens)
+        if self.knots:
+            beyond = odds - np.clip(odds, self.knots[0], self.knots[-1])
+            odds = np.interp(odds, self.knots, self.seen) + beyond
         return np.asarray(1 / (1 + np.exp(-np.clip(odds, -30, 30))), np.float64)
 
-    def to_dict(self) -> dict[str, float]:
+    def logistic(self, score: Float, tokens: npt.NDArray[np.int64]) -> Float:
+        """The log-odds of the logistic map alone; shapes (n,), (n,) → (n,)."""
+        length = _length(tokens)
+        slope = np.maximum(self.slope + self.slope_by_length * length, _LEAST_SLOPE)
+        return np.asarray(slope * score + self.offset + self.offset_by_length * length, np.float64)
+
+    def to_dict(self) -> dict[str, Any]:
         """Plain JSON types."""
         return asdict(self)
 
     @classmethod
-    def from_dict(cls, data: Mapping[str, float]) -> Calibration:
+    def from_dict(cls, data: Mapping[str, Any]) -> Calibration:
         """The inverse of :meth:`to_dict`."""
-        return cls(**data)
+        knots, seen = tuple(data.get("knots", ())), tuple(data.get("seen", ()))
+        return cls(**{**data, "knots": knots, "seen": seen})
 
 
 def _length(tokens: npt.NDArray[np.int64]) -> Float:
@@ -80,7 +102,33 @@ def fit_calibration(
     length = _length(tokens)
     features = np.stack([score, score * length, np.ones(len(score)), length], axis=1)
     a, b, c, d = logistic_regression(features, machine, weights).tolist()
-    return Calibration(max(a, _LEAST_SLOPE), b, c, d)
+    logistic = Calibration(max(a, _LEAST_SLOPE), b, c, d)
+    knots, seen = _isotonic(logistic.logistic(score, tokens), machine, weights)
+    return replace(logistic, knots=knots, seen=seen)
+
+
+def _isotonic(
+    odds: Float, machine: npt.NDArray[np.bool_], weights: Float
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean log-odds of bins of equal weight, and the log-odds that were seen in them, made strictly increasing."""
+    order = np.argsort(odds, kind="stable")
+    odds, machine, weights = odds[order], machine[order], weights[order] / weights.sum()
+    bins = int(np.clip(min(machine.sum(), (~machine).sum()) / 200, 4, _BINS))
+    at = np.minimum((np.cumsum(weights) * bins).astype(np.int64), bins - 1)
+    weight = np.bincount(at, weights, bins)
+    kept = weight > 0
+    knots = np.bincount(at, weights * odds, bins)[kept] / weight[kept]
+    doubt = _DOUBT / bins
+    of_machine = (np.bincount(at, weights * machine, bins)[kept] + doubt) / (weight[kept] + 2 * doubt)
+    fitted = isotonic_regression(of_machine, weights=weight[kept]).x
+    seen = np.log(fitted) - np.log1p(-fitted)
+    steps = np.diff(knots)
+    distinct = np.concatenate([[True], steps > 1e-6])
+    knots, seen = knots[distinct], seen[distinct]
+    rise = np.concatenate([[0.0], _LEAST_RISE * np.cumsum(np.diff(knots))])
+    # The largest sequence below which every knot keeps the least rise from the one before it.
+    seen = np.maximum.accumulate(seen - rise) + rise
+    return tuple(knots.tolist()), tuple(seen.tolist())
 
 
 def balanced_weights(machine: npt.NDArray[np.bool_], sources: npt.NDArray[np.str_] | npt.NDArray[np.int64]) -> Float:

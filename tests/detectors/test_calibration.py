@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -126,3 +127,20 @@ def test_error_rates_survive_json() -> None:
 
 def test_length_buckets() -> None:
     assert [length_bucket(count) for count in (0, 149, 150, 399, 400)] == ["short", "short", "medium", "medium", "long"]
+
+
+def test_heavy_tails_are_calibrated_where_a_logistic_map_is_not() -> None:
+    random = np.random.default_rng(11)
+    machine = random.random(60_000) < 0.5
+    # A fifth of the machine text looks like any person's, as with sets that a model has not seen.
+    score = np.where(machine & (random.random(60_000) < 0.8), random.normal(3, 1, 60_000), random.normal(-1, 1, 60_000))
+    tokens, ones = np.full(len(score), 200), np.ones(len(score))
+    fitted, fresh = np.arange(len(score)) < 30_000, np.arange(len(score)) >= 30_000
+    found = fit_calibration(score[fitted], tokens[fitted], machine[fitted], ones[fitted])
+    logistic = replace(found, knots=(), seen=())
+    errors = [
+        expected_calibration_error(one.probability(score[fresh], tokens[fresh]), machine[fresh], ones[fresh])
+        for one in (found, logistic)
+    ]
+    assert errors[0] < 0.02
+    assert errors[1] > 2 * errors[0]
