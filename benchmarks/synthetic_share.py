@@ -97,7 +97,8 @@ def line(name: str, cell: dict[str, float], machine: list[bool]) -> bool:
     share = sum(machine) / max(1, len(machine))
     holds = cell["low"] <= share <= cell["high"]
     interval = f"{cell['low']:>7.1%} – {cell['high']:<7.1%}"
-    print(f"{name:<10}{len(machine):>8}{share:>9.1%}{cell['estimate']:>10.1%}  {interval}  {'yes' if holds else 'no'}")
+    estimate = "–" if cell["estimate"] is None else f"{cell['estimate']:.1%}"
+    print(f"{name:<10}{len(machine):>8}{share:>9.1%}{estimate:>10}  {interval}  {'yes' if holds else 'no'}")
     return holds
 
 
