@@ -106,10 +106,10 @@ def _is_demo(root: Path) -> bool:
     return names <= {"crawl", "out", FOLDER} and all(_SHARD_NAME.fullmatch(path.name) for path in shards)
 
 
-def embedded_crawl(pages: int) -> list[Page]:
-    """The pages of the demo, the same for the same installed packages."""
+def embedded_crawl(pages: int, site: bool = True) -> list[Page]:
+    """The pages of the demo, the same for the same Python and, where `site`, the same installed packages."""
     rng = random.Random(1)
-    texts = list(_unlike(_documentation(), pages))
+    texts = list(_unlike(_documentation(site), pages))
     if len(texts) < 2:
         raise UsageError("demo: no installed Python package has documentation to make pages of")
     rng.shuffle(texts)
@@ -164,17 +164,21 @@ def found_table(crawl: Sequence[Page], output: str) -> str:
     return "\n".join(lines)
 
 
-def _documentation() -> Iterator[tuple[str, str]]:
+def _documentation(site: bool) -> Iterator[tuple[str, str]]:
     """(package, text) for long descriptions, and for the docstrings of each module of the standard library and site."""
-    for distribution in sorted(importlib.metadata.distributions(), key=lambda d: d.metadata["Name"] or ""):
-        yield distribution.metadata["Name"] or "unnamed", _description(distribution)
-    for key in ("stdlib", "purelib"):
+    for distribution in sorted(importlib.metadata.distributions() if site else (), key=_name):
+        yield _name(distribution) or "unnamed", _description(distribution)
+    for key in ("stdlib", "purelib") if site else ("stdlib",):
         root = Path(sysconfig.get_paths()[key])
         for path in sorted(root.rglob("*.py")):
             parts = path.relative_to(root).parts
             if {"site-packages", "test", "tests", "idlelib", "lib2to3"} & set(parts) or path.stat().st_size > 1 << 20:
                 continue
             yield parts[0].removesuffix(".py").replace("_", "-").strip("-") or "python", "\n\n".join(_docstrings(path))
+
+
+def _name(distribution: importlib.metadata.Distribution) -> str:
+    return distribution.metadata["Name"] or ""
 
 
 def _description(distribution: importlib.metadata.Distribution) -> str:

@@ -89,6 +89,7 @@ def test_the_earliest_capture_stays_where_there_is_a_time(tmp_path: Path) -> Non
         assert (kept or never) <= (copy or never)
 
 
+@pytest.mark.slow
 def test_files_row_groups_and_workers_do_not_matter(tmp_path: Path) -> None:
     rows = documents()
 

@@ -129,6 +129,7 @@ def test_people_are_told_where_the_kept_copy_is(outputs: dict[str, Path]) -> Non
     assert summary["superseded"] == len(superseded(outputs["2022"])) > 0
 
 
+@pytest.mark.slow
 def test_the_order_of_the_outputs_and_the_workers_do_not_matter(
     years: dict[str, str], outputs: dict[str, Path], tmp_path: Path
 ) -> None:

@@ -171,6 +171,7 @@ def test_no_key_stands_in_any_output_file(marked: Marked) -> None:
         assert not [secret for secret in secrets if secret in seen], path
 
 
+@pytest.mark.slow
 def test_the_same_bytes_for_any_number_of_workers(marked: Marked, tmp_path: Path) -> None:
     settings = {"input": [marked.crawl], "output": str(tmp_path / "out"), "workers": 2, "inspect": {"detector": "none"}}
     run(load_job(None, {**settings, "watermarks": {"registry": str(marked.registry)}}))

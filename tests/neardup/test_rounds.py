@@ -190,6 +190,7 @@ def test_the_bytes_depend_on_the_components_and_the_ranges_alone(
     found(tmp_path / "nine", edges, ranges=9)
 
 
+@pytest.mark.slow
 def test_two_workers_give_the_same_bytes(tmp_path: Path) -> None:
     edges = chain(12)
     expected = found(tmp_path / "one", edges, count=2, ranges=2)

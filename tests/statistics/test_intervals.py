@@ -180,7 +180,7 @@ def test_coverage_with_a_true_positive_rate_that_differs_between_sets(spread):
     assert {p: np.mean(r) for p, r in reached.items() if np.mean(r) < 0.93} == {}
 
 
-@pytest.mark.parametrize("sources", [1, 4, pytest.param(8, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("sources", [1, *(pytest.param(n, marks=pytest.mark.slow) for n in (4, 8))])
 def test_coverage_when_a_crawl_mixes_several_unseen_sets(sources):
     rng = np.random.default_rng(14)
     mean, spread, n, fpr = 0.6, 3.0, 2000, np.full((1, DRAWS), 0.015)
