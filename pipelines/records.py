@@ -185,6 +185,7 @@ OUTPUT = pa.schema(
         pa.field("because", pa.string(), nullable=False),  # the policy's rule in plain words
         pa.field("whole_text_sha256", pa.string()),  # of the text before repeated paragraphs were cut; null: none was
         pa.field("posterior", pa.float32()),  # of machine origin, from all evidence and the capture month's prior
+        pa.field("payload_sha256", pa.string(), nullable=False),  # 64 hex digits: of the bytes that the crawler kept
     ]
 )
 
@@ -206,6 +207,7 @@ DUPLICATES = pa.schema(
         pa.field("text_sha256", pa.string(), nullable=False),
         # Null where another document of the outputs has the very same text (before repeated paragraphs are cut).
         pa.field("text", pa.large_string()),
+        pa.field("payload_sha256", pa.string(), nullable=False),
     ]
 )
 

@@ -39,6 +39,7 @@ _COLUMNS = {
     "because": "the rule of the policy that decided",
     "whole_text_sha256": "of the text before repeated paragraphs were cut; null where none was",
     "posterior": "probability of machine origin from all evidence and a prior of the capture month; null: none",
+    "payload_sha256": "of the bytes that the crawler kept, which `doc_id` covers",
 }
 
 

@@ -101,7 +101,7 @@ def output_part(judged: pa.Table, place: Place) -> pa.Table:
 def _output_column(rows: pa.Table, name: str) -> pa.Array | pa.ChunkedArray:
     if name == "kept_doc_id":
         name = "cluster_id"  # a cluster is called by the copy that is kept
-    if name in ("doc_id", "text_sha256", "cluster_id", "whole_text_sha256"):
+    if name in ("doc_id", "text_sha256", "payload_sha256", "cluster_id", "whole_text_sha256"):
         return hex_digits(rows[name])
     return pc.fill_null(rows[name], 1) if name == "cluster_size" else rows[name]
 
