@@ -81,26 +81,31 @@ _DIGITS[np.frombuffer(b"0123456789abcdef", np.uint8)] = np.arange(16, dtype=np.u
 
 
 def _field(array: pa.Array) -> Packed:
-    """The values of a column with the byte that says whether they are there."""
+    """The values of a column, each with the byte that says whether it is there."""
     valid = array.is_valid().to_numpy(zero_copy_only=False)
-    if array.null_count:
-        # What lies under a null is anything.
-        filled = array.filter(pa.array(valid))
-        values = _spread(_values(filled), valid)
-    else:
-        values = _values(array)
-    flag = Packed(valid.astype(np.uint8), np.arange(len(array) + 1, dtype=np.int64))
-    return _joined([flag, values], len(array))
+    # What lies under a null is anything.
+    values = _values(array.filter(pa.array(valid)) if array.null_count else array)
+    sizes = np.ones(len(array), np.int64)
+    sizes[valid] += np.diff(values.offsets) + (4 if len(values.lengths) else 0)
+    packed = _empty(sizes)
+    _put_fields(packed.data, packed.offsets, valid, values.data, values.offsets, values.lengths)
+    return packed
 
 
-def _values(array: pa.Array) -> Packed:
-    """The values of a column without nulls."""
+class _Values(NamedTuple):
+    """The values of a column without nulls; ``lengths`` are the numbers that stand before them, empty where none do."""
+
+    data: Bytes
+    offsets: Offsets
+    lengths: Offsets = np.empty(0, np.int64)
+
+
+def _values(array: pa.Array) -> _Values:
     kind, count = array.type, len(array)
     if pa.types.is_string(kind) or pa.types.is_binary(kind) or pa.types.is_large_string(kind):
         wide = array.cast(pa.large_binary() if pa.types.is_binary(kind) else pa.large_string())
         data, offsets = _buffers(wide)
-        text = Packed(data[offsets[0] : offsets[-1]], offsets - offsets[0])
-        return _joined([_numbers(np.diff(offsets), ">u4"), text], count)
+        return _Values(data, offsets, np.diff(offsets))
     if pa.types.is_boolean(kind):
         return _numbers(array.to_numpy(zero_copy_only=False), "u1")
     if pa.types.is_integer(kind) or pa.types.is_timestamp(kind):
@@ -109,48 +114,66 @@ def _values(array: pa.Array) -> Packed:
     if pa.types.is_floating(kind) and kind.bit_width >= 32:
         return _numbers(array.to_numpy(zero_copy_only=False), f">f{kind.bit_width // 8}")
     if pa.types.is_struct(kind):
-        return _joined([_field(array.field(at)) for at in range(kind.num_fields)], count)
+        return _Values(*_joined([_field(array.field(at)) for at in range(kind.num_fields)], count))
     if pa.types.is_list(kind):
-        offsets = array.offsets.to_numpy().astype(np.int64)
+        starts = array.offsets.to_numpy().astype(np.int64)
         elements = _field(array.flatten())
-        whole_lists = Packed(elements.data, elements.offsets[offsets - offsets[0]])
-        return _joined([_numbers(np.diff(offsets), ">u4"), whole_lists], count)
+        return _Values(elements.data, elements.offsets[starts - starts[0]], np.diff(starts))
     raise TypeError(f"columns of type {kind} have no canonical encoding")
 
 
-def _numbers(values: npt.NDArray[np.generic], code: str) -> Packed:
+def _numbers(values: npt.NDArray[np.generic], code: str) -> _Values:
     data = np.ascontiguousarray(values, np.dtype(code)).view(np.uint8)
-    width = np.dtype(code).itemsize
-    return Packed(data.reshape(-1), np.arange(len(values) + 1, dtype=np.int64) * width)
-
-
-def _spread(values: Packed, valid: npt.NDArray[np.bool_]) -> Packed:
-    """The values at the rows that have one, and nothing at the others."""
-    sizes = np.zeros(len(valid), np.int64)
-    sizes[valid] = np.diff(values.offsets)
-    return Packed(values.data, np.concatenate([[0], np.cumsum(sizes)]))
+    return _Values(data.reshape(-1), np.arange(len(values) + 1, dtype=np.int64) * np.dtype(code).itemsize)
 
 
 def _joined(columns: Sequence[Packed], rows: int) -> Packed:
     """The i-th strings of all columns one after the other."""
-    sizes = np.zeros(rows, np.int64)
+    packed = _empty(sum((np.diff(column.offsets) for column in columns), np.zeros(rows, np.int64)))
+    at = packed.offsets[:-1].copy()
     for column in columns:
-        sizes += np.diff(column.offsets)
+        _append(packed.data, at, column.data, column.offsets)
+    return packed
+
+
+def _empty(sizes: Offsets) -> Packed:
     offsets = np.concatenate([[0], np.cumsum(sizes)])
-    data, at = np.empty(int(offsets[-1]), np.uint8), offsets[:-1].copy()
-    for column in columns:
-        _copy(data, at, column.data, column.offsets)
-    return Packed(data, offsets)
+    return Packed(np.empty(int(offsets[-1]), np.uint8), offsets)
 
 
 @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
-def _copy(target: Bytes, at: Offsets, data: Bytes, offsets: Offsets) -> None:
+def _append(target: Bytes, at: Offsets, data: Bytes, offsets: Offsets) -> None:
     """Copies each string of `data` to its row's place in `target`, and moves the places on."""
     for row in range(len(at)):
         to, begin, end = at[row], offsets[row], offsets[row + 1]
-        for step in range(end - begin):
-            target[to + step] = data[begin + step]
+        target[to : to + end - begin] = data[begin:end]
         at[row] = to + end - begin
+
+
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+def _put_fields(
+    target: Bytes,
+    starts: Offsets,
+    valid: npt.NDArray[np.bool_],
+    data: Bytes,
+    offsets: Offsets,
+    lengths: Offsets,
+) -> None:
+    """For each row 0, or 1, the next of the lengths where there are any, and the next value."""
+    value = 0
+    for row in range(len(valid)):
+        to = starts[row]
+        target[to] = valid[row]
+        to += 1
+        if not valid[row]:
+            continue
+        if len(lengths):
+            for byte in range(4):
+                target[to + byte] = lengths[value] >> (24 - 8 * byte) & 255
+            to += 4
+        begin, end = offsets[value], offsets[value + 1]
+        target[to : to + end - begin] = data[begin:end]
+        value += 1
 
 
 def _buffers(array: pa.Array) -> tuple[Bytes, Offsets]:
