@@ -23,9 +23,10 @@ PRIOR = {"2023-01": 0.05, "2025-01": 0.4}
 def crawl(tmp_path_factory: pytest.TempPathFactory) -> str:
     folder = tmp_path_factory.mktemp("crawl")
     pattern = write_jsonl(folder)
+    plain = [row for row in rows() if row["text"].isascii()]  # some of the others hold planted characters
     leaked = [
         {**row, "url": f"https://leaks.example/{number}", "text": LEAK + row["text"][::-1]}
-        for number, row in enumerate(rows()[:12])
+        for number, row in enumerate(plain[:12])
     ]
     for row, year in zip(leaked, [2016, 2019, 2023, 2024, 2025, 2026] * 2, strict=True):
         row["timestamp"] = f"{year}-06-01T00:00:00Z"
