@@ -1,4 +1,4 @@
-"""The synthetic share on a crawl with known truth: estimate, interval and truth, overall and by year.
+"""The synthetic share on a crawl with known truth: truth, estimate and interval by both methods, overall and by month.
 
     python -m benchmarks.synthetic_share --docs 20000            # needs the labelled text sets: --text ../shared/text
     python -m benchmarks.synthetic_share --docs 5000 --unseen    # only of texts that the detector was not trained on
@@ -16,6 +16,7 @@ import sys
 import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -27,6 +28,7 @@ from detectors.levelling import level
 from pipelines.job import load_job
 from pipelines.run import run
 
+METHODS = {"rogan-gladen": "", "likelihood": "_likelihood"}  # the endings of their columns
 _PLACES = ("reserve", "quarantine", "review", "duplicates")
 
 
@@ -68,7 +70,7 @@ def compare(truth_file: Path, output: Path, cutoff: datetime) -> None:
     """Prints truth beside estimate over the documents after the cut-off that could be judged."""
     truth = pq.read_table(truth_file)
     machine = dict(zip(truth["url"].to_pylist(), pc.equal(truth["label"], "machine").to_pylist(), strict=True))
-    columns = ["url", "captured_at", "verdict", "machine_probability"]
+    columns = ["url", "captured_at", "language", "verdict", "machine_probability"]
     rows = [
         row
         for place in _PLACES
@@ -84,22 +86,35 @@ def compare(truth_file: Path, output: Path, cutoff: datetime) -> None:
     prevalence = pq.read_table(output / "statistics" / "prevalence.parquet").to_pylist()
     cells = [c for c in prevalence if c["unit"] == "documents" and c["population"] == "crawled"]
     overall = next(c for c in cells if c["margin"] == "all")
-    print(f"\n{'':<10}{'judged':>8}{'truth':>9}{'estimate':>10}   95 % interval   holds")
+    print(f"\n{'':<27}" + "".join(f"{name:^38}" for name in METHODS))
+    print(f"{'':<10}{'judged':>8}{'truth':>9}" + f"{'estimate':>12}   95 % interval   holds" * len(METHODS))
     line("all", overall, [machine[row["url"]] for row in judged])
-    held = []
+    for cell in (c for c in cells if c["margin"] == "language" and c["scored"]):
+        mine = [machine[row["url"]] for row in judged if row["language"] == cell["language"]]
+        line(cell["language"], cell, mine)
+    held: dict[str, list[bool]] = {name: [] for name in METHODS}
     for cell in (c for c in cells if c["margin"] == "month" and c["judged"]):
         mine = [machine[row["url"]] for row in judged if row["captured_at"].strftime("%Y-%m") == cell["month"]]
-        held.append(line(cell["month"], cell, mine))
-    print(f"{sum(held)} of {len(held)} monthly intervals hold the truth")
+        for name, holds in line(cell["month"], cell, mine).items():
+            held[name].append(holds)
+    for name, found in held.items():
+        print(f"{name}: {sum(found)} of {len(found)} monthly intervals hold the truth")
 
 
-def line(name: str, cell: dict[str, float], machine: list[bool]) -> bool:
+def line(name: str, cell: dict[str, Any], machine: list[bool]) -> dict[str, bool]:
+    """Prints one cell; gives whether the interval of each method holds the truth, without those that have none."""
     share = sum(machine) / max(1, len(machine))
-    holds = cell["low"] <= share <= cell["high"]
-    interval = f"{cell['low']:>7.1%} – {cell['high']:<7.1%}"
-    estimate = "–" if cell["estimate"] is None else f"{cell['estimate']:.1%}"
-    print(f"{name:<10}{len(machine):>8}{share:>9.1%}{estimate:>10}  {interval}  {'yes' if holds else 'no'}")
-    return holds
+    text, held = f"{name:<10}{len(machine):>8}{share:>9.1%}", {}
+    for method, suffix in METHODS.items():
+        estimate, low, high = (cell[f"{part}{suffix}"] for part in ("estimate", "low", "high"))
+        if low is None:
+            text += f"{'–':>12}{'':26}"
+            continue
+        held[method] = low <= share <= high
+        text += f"{'–' if estimate is None else f'{estimate:.1%}':>12}{low:>8.1%} – {high:<7.1%}"
+        text += f"{'yes' if held[method] else 'no':>5}   "
+    print(text)
+    return held
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from detectors.base import ASSISTANTS, HELD_OUT, LEFT_OUT, Detector
+from detectors.histograms import SetHistograms
 from pipelines import files
 from pipelines.against import Archive, archived_parts, write_superseded
 from pipelines.errors import JobError, UsageError
@@ -27,7 +28,8 @@ from pipelines.reserve.card import data_card
 from pipelines.reserve.writer import merge_samples
 from pipelines.settle import MARK_TALLY, REPEAT_TALLIES
 from pipelines.statistics.false_positives import Measured, false_positives, summary_of
-from pipelines.statistics.prevalence import PrevalenceOptions, summary_share
+from pipelines.statistics.options import PrevalenceOptions
+from pipelines.statistics.prevalence import summary_share
 from pipelines.statistics.rates import DetectorRates, RateSlice
 from pipelines.statistics.recalibrate import Dated, held_out
 from pipelines.statistics.report import render
@@ -128,7 +130,10 @@ def detector_rates(detector: Detector | None) -> DetectorRates:
         )
         for s in known
     )
-    return DetectorRates(detector.name, point.threshold, slices)
+    # Only some detectors have counts of their scores.
+    counted: tuple[SetHistograms, ...] = getattr(detector, "histograms", tuple)()
+    histograms = [h for h in counted if h.kind == ASSISTANTS] or [h for h in counted if h.kind == LEFT_OUT]
+    return DetectorRates(detector.name, point.threshold, slices, tuple(histograms))
 
 
 def _repeats(ending: Ending, numbers: range, tables: dict[str, pa.Table]) -> dict[str, Any] | None:

@@ -8,7 +8,7 @@ import pyarrow.compute as pc
 
 from pipelines.records import Place
 from pipelines.statistics.intervals import FloatArray
-from pipelines.statistics.tally import SQUARE_UNIT
+from pipelines.statistics.tally import SCORE_BINS, SQUARE_UNIT
 
 
 class Cells:
@@ -22,6 +22,7 @@ class Cells:
         self.keys = {name: sums[name] for name in margin}
         self.size = sums.num_rows
         self.count = {name: sums[name].to_numpy() for name in sums.schema.names if name not in margin}
+        self.histogram = np.stack([self.count.pop(_bin(name)) for name in SCORE_BINS], axis=1)  # (size, 8) of "rest"
         self.languages, self.mix = _language_mix(tally, self.keys, self.size, unit)
 
         self.hosts = _effective_hosts(tally, margin, self.size)
@@ -70,12 +71,17 @@ def _sums(tally: pa.Table, margin: tuple[str, ...], unit: str, population: str) 
         "after_documents": only(after, tally["documents"]),
         "direct_documents": only(pc.and_(after, direct), tally["documents"]),
     }
+    columns |= {_bin(name): only(pc.and_(rest, pc.equal(tally["bin"], name)), amount) for name in SCORE_BINS}
     table = pa.table({name: tally[name] for name in margin} | columns)
     sums = table.group_by(list(margin), use_threads=False).aggregate([(name, "sum") for name in columns])
     sums = sums.rename_columns([name.removesuffix("_sum") for name in sums.schema.names]).select([*margin, *columns])
     if not margin:
         return sums if tally.num_rows else sums.slice(0, 0)  # the sum of nothing would be one row of nulls
     return sums.sort_by([(name, "ascending") for name in margin])
+
+
+def _bin(name: str) -> str:
+    return f"bin_{name}"
 
 
 def _in_question(tally: pa.Table) -> pa.ChunkedArray:

@@ -19,13 +19,7 @@ class FalsePositives:
     """Draws of the false positive rate for each language, and of how far a single host strays from it."""
 
     def __init__(self, tally: pa.Table, rates: DetectorRates, min_human: int) -> None:
-        by_date = pc.or_(pc.invert(tally["after_cutoff"]), tally["older_copy"])
-        human = tally.filter(
-            pc.and_(
-                pc.and_(by_date, pc.invert(tally["direct"])),
-                pc.and_(pc.greater(tally["scored"], 0), pc.not_equal(tally["place"], str(Place.DUPLICATES))),
-            )
-        )
+        human = human_by_date(tally)
         self._languages = _human_counts(human, "language")
         self.on_crawl = sum(n for _, n in self._languages.values()) >= min_human
         validation = rates.human()
@@ -67,6 +61,13 @@ class FalsePositives:
         if language is None or self._languages.get(language, (0, 0))[1] >= self._min_human:
             return "crawl"
         return "crawl, other languages"
+
+
+def human_by_date(tally: pa.Table) -> pa.Table:
+    """The rows of kept documents from before the cut-off, or with an older copy, on which the detector spoke."""
+    by_date = pc.or_(pc.invert(tally["after_cutoff"]), tally["older_copy"])
+    kept = pc.and_(pc.greater(tally["scored"], 0), pc.not_equal(tally["place"], str(Place.DUPLICATES)))
+    return tally.filter(pc.and_(pc.and_(by_date, pc.invert(tally["direct"])), kept))
 
 
 def _human_counts(human: pa.Table, by: str) -> dict[str, tuple[int, int]]:

@@ -86,8 +86,9 @@ def adjusted_interval(
         flagged: (cells,) x; may be fractional, with ``judged`` an effective number of documents.
         judged: (cells,) n; where it is 0 the interval is [0, 1].
         fpr: (cells, DRAWS) draws of the false positive rate.
-        tpr: (DRAWS,) draws of the true positive rate. A draw at or below that of ``fpr`` counts for 1 at the upper
-            limit. At the lower it counts for 0, unless more is flagged than such rates could explain at any prevalence.
+        tpr: (DRAWS,) or (cells, DRAWS) draws of the true positive rate. A draw at or below that of ``fpr`` counts for 1
+            at the upper limit. At the lower it counts for 0, unless more is flagged than such rates could explain
+            at any prevalence.
         level: of the two-sided interval.
 
     Returns:
@@ -97,10 +98,11 @@ def adjusted_interval(
     n = np.atleast_1d(np.asarray(judged, np.float64))
     tail = (1 - level) / 2
     low, high = np.zeros(len(x)), np.ones(len(x))
+    tpr = np.broadcast_to(tpr, (len(x), np.shape(tpr)[-1]))
     for start in range(0, len(x), _CHUNK):
         part = slice(start, start + _CHUNK)
-        low[part] = _lower(x[part], n[part], fpr[part], tpr, tail)
-        high[part] = _upper(x[part], n[part], fpr[part], tpr, tail)
+        low[part] = _lower(x[part], n[part], fpr[part], tpr[part], tail)
+        high[part] = _upper(x[part], n[part], fpr[part], tpr[part], tail)
     return np.where(n > 0, low, 0.0), np.where(n > 0, high, 1.0)
 
 
@@ -123,7 +125,7 @@ def _upper(x: FloatArray, n: FloatArray, fpr: FloatArray, tpr: FloatArray, tail:
     inside = np.count_nonzero(share >= 0, axis=1)
     # Less is flagged than any draw of the false positive rate allows: take it to be 0, which allows the greatest share.
     contradicted = inside < _CONTRADICTION * DRAWS
-    share[contradicted] = _unmix(drawn[contradicted], np.zeros(1), tpr, uninformed=1.0)
+    share[contradicted] = _unmix(drawn[contradicted], np.zeros(1), tpr[contradicted], uninformed=1.0)
     inside[contradicted] = DRAWS
     share.sort(axis=1)
     limit = share[np.arange(len(x)), DRAWS - 1 - np.floor(tail * inside).astype(np.int64)]

@@ -26,13 +26,13 @@ import numpy.typing as npt
 from scipy import special
 
 from detectors.histograms import CENTRES, Float
+from pipelines.statistics.grid import LEAST, averaged
 
 # Even in arcsin(sqrt(p)), on which scale a share is known equally well everywhere: the first step is 0.004 %.
 SHARES: Float = np.sin(np.linspace(0, np.pi / 2, 257)) ** 2
 SHARES[-1] = 1.0
-_LEAST = 1e-12
+_STEPS = ((4, 40), (2, 160))  # every so manieth share of the grid for up to so many texts
 _GOLDEN = (np.sqrt(5.0) - 1) / 2
-_CHUNK = 4
 
 
 def pooled(counts: npt.ArrayLike, starts: npt.ArrayLike) -> Float:
@@ -149,31 +149,29 @@ def mixture_interval(counts: npt.ArrayLike, human: Float, machine: Float, level:
     counts = np.atleast_2d(np.asarray(counts, np.float64))
     draws = max(len(human), len(machine))
     human, machine = (np.broadcast_to(np.atleast_2d(part), (draws, counts.shape[1])) for part in (human, machine))
-    table = np.stack([_log_mixture(h, m) for h, m in zip(human, machine, strict=True)])
-    flat = table.reshape(-1, counts.shape[1])
+    human, machine = np.ascontiguousarray(human), np.ascontiguousarray(machine)
     low, high = np.zeros(len(counts)), np.ones(len(counts))
     tail = (1 - level) / 2
-    for start in range(0, len(counts), _CHUNK):
-        part = counts[start : start + _CHUNK]
-        values = (part @ flat.T).reshape(len(part), draws, len(SHARES))
-        confidence, posterior = _confidence(values).mean(axis=1), _posterior(values).mean(axis=1)
-        for limit, level_of, widest in ((low, tail, np.min), (high, 1 - tail, np.max)):
-            both = [[_crossing(row, level_of) for row in rows] for rows in (confidence, posterior)]
-            limit[start : start + _CHUNK] = widest(both, axis=0)
+    for cell, count in enumerate(counts):
+        # A likelihood of n texts is no narrower than 1 / (2 sqrt(n)): every step of the grid for few would be waste.
+        step = next((step for step, most in _STEPS if count.sum() <= most), 1)
+        both = averaged(np.ascontiguousarray(count), human, machine, np.ascontiguousarray(SHARES[::step]))
+        low[cell] = min(_crossing(rising, tail, step) for rising in both)
+        high[cell] = max(_crossing(rising, 1 - tail, step) for rising in both)
     some = counts.sum(axis=1) > 0
     return np.where(some, low, 0.0), np.where(some, high, 1.0)
 
 
 def mixed_shares(
-    counts: npt.ArrayLike, mix: Float, humans: Float, machine: Float, level: float = 0.95
+    counts: npt.ArrayLike, mix: Float, humans: Float, machines: Float, level: float = 0.95
 ) -> tuple[Float, Float, Float]:
-    """Estimate, low and high for cells that differ in what human text is like in them; (cells,) each.
+    """Estimate, low and high for cells that differ in their languages; (cells,) each.
 
     Args:
         counts: (cells, bins), as in :func:`mixture_interval`.
         mix: (cells, languages) of the share of each language in a cell, rows summing to 1.
         humans: (languages, draws, bins) of the reference distribution of human text in each.
-        machine: (draws, bins) of the reference distribution of machine text.
+        machines: the same of machine text, whose languages are taken to be those of the cell.
         level: of the interval.
     """
     counts = np.atleast_2d(np.asarray(counts, np.float64))
@@ -181,7 +179,7 @@ def mixed_shares(
     kinds, kind = np.unique(mix, axis=0, return_inverse=True)
     for at, shares in enumerate(kinds):
         here = np.flatnonzero(kind.ravel() == at)
-        human = np.tensordot(shares, humans, axes=1)
+        human, machine = (np.tensordot(shares, part, axes=1) for part in (humans, machines))
         estimate = likelihood_share(counts[here], human.mean(axis=0), machine.mean(axis=0))
         low, high = mixture_interval(counts[here], human, machine, level)
         found[:, here] = estimate, np.fmin(low, estimate), np.fmax(high, estimate)
@@ -208,7 +206,7 @@ def hellinger_interval(
 
 def _log_mixture(human: Float, machine: Float) -> Float:
     """(257, bins) of log q."""
-    return np.asarray(np.log(np.maximum(np.outer(1 - SHARES, human) + np.outer(SHARES, machine), _LEAST)), np.float64)
+    return np.asarray(np.log(np.maximum(np.outer(1 - SHARES, human) + np.outer(SHARES, machine), LEAST)), np.float64)
 
 
 def _peak(values: Float) -> tuple[Float, Float]:
@@ -219,7 +217,7 @@ def _peak(values: Float) -> tuple[Float, Float]:
     at = np.clip(best, 1, len(SHARES) - 2)
     left, middle, right = (np.take_along_axis(values, at + step, -1)[..., 0] for step in (-1, 0, 1))
     slope, bend = (right - left) / 2, left - 2 * middle + right
-    shift = np.clip(-slope / np.minimum(bend, -_LEAST), -1, 1)
+    shift = np.clip(-slope / np.minimum(bend, -LEAST), -1, 1)
     # Where the likelihood is flat there is nothing to move to.
     shift = np.where(bend < -1e-9, shift, (best - at)[..., 0])
     height = middle + slope * shift + bend * shift**2 / 2
@@ -230,23 +228,7 @@ def _share_at(place: Float) -> Float:
     return np.asarray(np.sin(place * np.pi / 2 / (len(SHARES) - 1)) ** 2, np.float64)
 
 
-def _confidence(values: Float) -> Float:
-    """Φ of the signed root of the likelihood ratio along the last axis."""
-    place, height = _peak(values)
-    side = np.sign(np.arange(values.shape[-1]) - place[..., None])
-    return np.asarray(special.ndtr(side * np.sqrt(2 * (height[..., None] - values))), np.float64)
-
-
-def _posterior(values: Float) -> Float:
-    """The cumulative distribution of the share along the last axis, under a prior that is flat in the share."""
-    density = np.exp(values - values.max(axis=-1, keepdims=True))
-    steps = (density[..., 1:] + density[..., :-1]) / 2 * np.diff(SHARES)
-    cumulative = np.cumsum(steps, axis=-1)
-    whole = np.concatenate([np.zeros((*values.shape[:-1], 1)), cumulative], axis=-1)
-    return np.asarray(whole / cumulative[..., -1:], np.float64)
-
-
-def _crossing(rising: Float, level: float) -> float:
+def _crossing(rising: Float, level: float, step: int) -> float:
     """The share at which a rising function on the grid reaches ``level``: 0 if it starts above, 1 if it never does.
 
     Between two points it is interpolated as a normal quantile, which is nearly straight there.
@@ -257,4 +239,4 @@ def _crossing(rising: Float, level: float) -> float:
     if at == len(rising):
         return 1.0
     below, wanted, above = special.ndtri(np.clip([rising[at - 1], level, rising[at]], 1e-300, 1 - 1e-16))
-    return float(_share_at(at - 1 + (wanted - below) / (above - below)))
+    return float(_share_at(step * (at - 1 + (wanted - below) / (above - below))))

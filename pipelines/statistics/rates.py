@@ -22,6 +22,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import special
 
+from detectors.histograms import SetHistograms
 from pipelines.statistics.intervals import FloatArray, stratified
 
 # The spread between sets is never taken to be less than this: no two sets of web text are the same to a detector.
@@ -58,10 +59,15 @@ class DetectorRates:
     name: str
     threshold: float
     slices: tuple[RateSlice, ...] = ()
+    histograms: tuple[SetHistograms, ...] = ()  # the scores of left-out sets; empty where nobody counted them
 
-    def machine(self) -> list[RateSlice]:
-        """The slices with machine text to estimate the true positive rate from: those held out, if there are any."""
-        return _held_out([s for s in self.slices if s.machine_n])
+    def machine(self, language: str | None = None) -> list[RateSlice]:
+        """The slices with machine text to estimate the true positive rate from: those held out, if there are any.
+
+        With a language, only those in it or of no one language, if there are any.
+        """
+        found = _held_out([s for s in self.slices if s.machine_n])
+        return [s for s in found if s.language in (None, language)] or found
 
     def human(self) -> list[RateSlice]:
         """The slices with human text to estimate the false positive rate from: those held out, if there are any."""
@@ -82,9 +88,11 @@ class GroupModel:
 
     def mixture(self, sources: int, *name: str | int) -> FloatArray:
         """(DRAWS,) of the rate over text of several sets that were not seen, in equal parts."""
-        a, b = self._drawn(*name)
-        rates = [special.betaincinv(a, b, stratified("rate", i, *name)) for i in range(sources)]
-        return np.asarray(np.clip(np.mean(rates, axis=0), 0, 1), np.float64)
+        return np.asarray(np.mean(self._unseen(sources, *name), axis=0), np.float64)
+
+    def mixtures(self, most: int, *name: str | int) -> FloatArray:
+        """(most, DRAWS): row k - 1 is the rate over text of k sets that were not seen, in parts that are not known."""
+        return mixed_in_unknown_parts(self._unseen(most, *name), *name)
 
     def member(self, successes: float, trials: float, *name: str | int) -> FloatArray:
         """(DRAWS,) of the rate in one of the fitted sets, given its own counts."""
@@ -92,10 +100,28 @@ class GroupModel:
         drawn = special.betaincinv(a + successes, b + trials - successes, stratified("rate", *name))
         return np.asarray(np.clip(drawn, 0, 1), np.float64)
 
+    def _unseen(self, sources: int, *name: str | int) -> FloatArray:
+        a, b = self._drawn(*name)
+        rates = [special.betaincinv(a, b, stratified("rate", i, *name)) for i in range(sources)]
+        return np.asarray(np.clip(rates, 0, 1), np.float64)
+
     def _drawn(self, *name: str | int) -> tuple[FloatArray, FloatArray]:
         total = np.cumsum(self.weight)
         at = np.searchsorted(total, stratified("grid", *name) * total[-1])
         return self.a[at], self.b[at]
+
+
+def mixed_in_unknown_parts(parts: FloatArray, *name: str | int) -> FloatArray:
+    """Running mixtures of ``parts`` (sources, draws, ...), of the first, of the first two, and so on; the same shape.
+
+    Every division of the text among the sources is equally likely (Dirichlet with all parameters 1, as exponential
+    variates over their sum). Equal parts would be the one division that averages the most out: k sources in unknown
+    parts are worth (k + 1) / 2 in equal ones.
+    """
+    draws = parts.shape[1]
+    weights = np.stack([-np.log(stratified("part", i, *name)[:draws]) for i in range(len(parts))])
+    weights = weights.reshape(*weights.shape, *([1] * (parts.ndim - 2)))
+    return np.asarray(np.cumsum(weights * parts, axis=0) / np.cumsum(weights, axis=0), np.float64)
 
 
 def fit_groups(successes: Sequence[int], trials: Sequence[int]) -> GroupModel:

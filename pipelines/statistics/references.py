@@ -25,7 +25,7 @@ from scipy import special
 from detectors.histograms import BINS, Float, SetHistograms
 from pipelines.statistics.intervals import stratified
 from pipelines.statistics.mixture import pooled
-from pipelines.statistics.rates import GroupModel, fit_groups
+from pipelines.statistics.rates import GroupModel, fit_groups, mixed_in_unknown_parts
 
 REFERENCE_DRAWS = 512
 # The stored bins in eights: 8 bins, two units of log-odds each.
@@ -49,6 +49,10 @@ class HistogramModel:
         """
         parts = [self._drawn(None, source, name) for source in range(sources)]
         return np.asarray(np.mean(parts, axis=0), np.float64)
+
+    def mixtures(self, most: int, *name: str | int) -> Float:
+        """(most, 512, bins): entry k - 1 is over text of k sets that were not seen, in parts that are not known."""
+        return mixed_in_unknown_parts(np.stack([self._drawn(None, at, name) for at in range(most)]), *name)
 
     def member(self, counts: npt.ArrayLike, *name: str | int) -> Float:
         """(512, bins) of one of the fitted sets, given its own counts (bins,)."""

@@ -21,6 +21,9 @@ from markupsafe import Markup
 from pipelines.records import Place, Verdict
 from pipelines.statistics.diversity import MEASURES
 from pipelines.statistics.false_positives import sentence, slice_words, worst_first
+from pipelines.statistics.likelihood import CRAWL
+from pipelines.statistics.likelihood import METHOD as LIKELIHOOD
+from pipelines.statistics.prevalence import METHOD
 from pipelines.statistics.svg import Share, share_line, share_rows, stacked_bars
 from pipelines.statistics.tally import UNKNOWN
 
@@ -29,7 +32,8 @@ Row = dict[str, Any]
 # From what a capture date shows to what a page says of itself: neighbours in the plot are neighbours in meaning.
 VERDICTS = [str(v) for v in (Verdict.DATED, Verdict.CLEAR, Verdict.UNDETERMINED)]
 VERDICTS += [str(v) for v in (Verdict.SUSPECTED, Verdict.MARKED, Verdict.DECLARED)]
-SHARE_HEAD = ("Documents", "Judged", "Estimate", "Interval", "Direct", "")
+SHARE_HEAD = ("Documents", "Judged", "Estimate", "Interval", "By likelihood", "Direct", "")
+_METHODS = {METHOD: "Documents over one threshold (Rogan–Gladen)", LIKELIHOOD: "All scores (maximum likelihood)"}
 _MOST_HOSTS = 20
 _MOST_MONTHS = 480  # a longer axis comes from wrong dates: then only months with documents are drawn
 _EXCERPT = 400
@@ -68,6 +72,7 @@ def render(
     return template.render(
         title=title,
         share=share | dict(summary.get("synthetic_share") or {}),
+        methods=_methods((summary.get("synthetic_share") or {}).get("methods")),
         records=dict(summary.get("records") or {}),
         seal=dict(summary.get("seal") or {}),
         job=_flat(summary.get("job")),
@@ -184,7 +189,27 @@ def _share_row(row: Row, key: str) -> tuple[str, ...]:
     estimate = percent(share.estimate) if share and share.estimate is not None else "–"
     interval = f"{percent(share.low)} to {percent(share.high)}" if share else "–"
     note = "too few" if share and row["too_few"] else ""
-    return row[key], count(row["documents"]), count(row["judged"]), estimate, interval, count(row["direct"]), note
+    of = row["estimate_likelihood"], row["low_likelihood"], row["high_likelihood"]
+    likelihood = "–" if of[0] is None else f"{percent(of[0])} ({percent(of[1])} to {percent(of[2])})"
+    counted = count(row["documents"]), count(row["judged"])
+    return row[key], *counted, estimate, interval, likelihood, count(row["direct"]), note
+
+
+def _methods(methods: Mapping[str, Any] | None) -> Row | None:
+    """The estimates side by side, where there are two."""
+    found = {name: about for name, about in (methods or {}).items() if about}
+    if len(found) < 2:
+        return None
+    rows = [
+        (_METHODS[name], percent(about["estimate"]), f"{percent(about['low'])} to {percent(about['high'])}")
+        for name, about in found.items()
+    ]
+    basis = found[LIKELIHOOD]
+    if basis["human"] == CRAWL:
+        human = f"{count(basis['human_documents'])} documents of this crawl from before the cut-off"
+    else:
+        human = f"{count(basis['human_documents'])} documents of {basis['human_sets']} sets"
+    return {"rows": rows, "human": human, "machine_sets": basis["machine_sets"]}
 
 
 def _month_shares(months: list[Row], axis: list[str], mark: float | None) -> Row:

@@ -16,7 +16,8 @@ import pyarrow as pa
 
 from pipelines.records import Place
 from pipelines.statistics.diversity import diversity
-from pipelines.statistics.prevalence import PrevalenceOptions, prevalence
+from pipelines.statistics.options import PrevalenceOptions
+from pipelines.statistics.prevalence import prevalence
 from pipelines.statistics.rates import DetectorRates
 
 ACCOUNTING = pa.schema(

@@ -21,10 +21,13 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from detectors.histograms import BINS, bin_of
 from pipelines.records import Place, Verdict
 
 UNKNOWN = "unknown"  # the month of a page without a capture date, the host of a page without a URL
 UNDETERMINED_LANGUAGE = "und"  # BCP 47
+SCORE_BINS = tuple("01234567")  # the bins of `detectors.histograms`, pooled in eights: two units of log-odds each
+_POOLED = BINS // len(SCORE_BINS)
 SQUARE_UNIT = 1024  # squared characters are counted in this unit, so that 64 bits last for 10^12 documents
 
 
@@ -48,6 +51,7 @@ DOCUMENT_KEYS = (
     "judged",
     "flagged",
     "direct",
+    "bin",
 )
 TALLY = pa.schema(
     [
@@ -62,6 +66,9 @@ TALLY = pa.schema(
         pa.field("judged", pa.bool_(), nullable=False),  # the detector spoke, direct evidence, or an older copy
         pa.field("flagged", pa.bool_(), nullable=False),  # probability at or over the threshold
         pa.field("direct", pa.bool_(), nullable=False),  # declared or marked
+        # Of the probability, one of SCORE_BINS; "" where the detector did not speak.
+        # A key rather than eight counts: one document makes one row of most cells, and characters come with it.
+        pa.field("bin", pa.string(), nullable=False),
         pa.field("documents", pa.int64(), nullable=False),
         pa.field("scored", pa.int64(), nullable=False),  # documents on which the detector spoke
         pa.field("characters", pa.int64(), nullable=False),
@@ -127,6 +134,7 @@ def tally_documents(table: pa.Table, rules: TallyRules) -> pa.Table:
         "judged": pc.or_(pc.or_(scored, direct), older),
         "flagged": flagged,
         "direct": direct,
+        "bin": _score_bins(table["machine_probability"]),
         "documents": np.ones(table.num_rows, np.int64),
         "scored": scored.cast(pa.int64()),
         "characters": characters,
@@ -245,6 +253,13 @@ def _keys(table: pa.Table, *names: str) -> dict[str, pa.Array]:
 def _before(when: pa.ChunkedArray | pa.Array, cutoff: datetime) -> pa.Array:
     """Whether each time is known and before the cut-off."""
     return pc.fill_null(pc.less(when, pa.scalar(cutoff.astimezone(UTC), pa.timestamp("us", tz="UTC"))), False)
+
+
+def _score_bins(probability: pa.ChunkedArray | pa.Array) -> pa.Array:
+    """The name of the bin of each probability, "" where it is null."""
+    bins = bin_of(pc.fill_null(probability, 0).to_numpy()) // _POOLED
+    names = pa.array(SCORE_BINS, pa.string()).take(pa.array(bins))
+    return pc.if_else(_one_chunk(pc.is_valid(probability)), names, "")
 
 
 def _squared(characters: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:

@@ -7,6 +7,8 @@ import pytest
 from scipy import optimize, special, stats
 
 from detectors.histograms import BINS, CENTRES
+from pipelines.statistics import mixture
+from pipelines.statistics.grid import averaged
 from pipelines.statistics.intervals import adjusted_interval, adjusted_share, clopper_pearson
 from pipelines.statistics.mixture import (
     SHARES,
@@ -188,11 +190,60 @@ def test_cells_take_the_human_text_of_their_languages():
     humans = np.stack([sampled(HUMAN * 900, "a"), sampled(HUMAN[::-1] * 900, "b")])
     machine = sampled(np.array([0.1, 0.4, 0.4, 0.1]) * 900, "m")
     counts, mix = np.array([[60, 30, 8, 2], [2, 8, 30, 60], [31, 19, 19, 31.0]]), np.array([[1, 0], [0, 1], [0.5, 0.5]])
-    estimate, low, high = mixed_shares(counts, mix, humans, machine)
+    estimate, low, high = mixed_shares(counts, mix, humans, np.stack([machine, machine]))
     assert (estimate < 0.06).all()
     assert ((low <= estimate) & (estimate <= high)).all()
     alone = mixture_interval(counts[1:2], humans[1], machine)
     assert (low[1], high[1]) == (min(alone[0][0], estimate[1]), max(alone[1][0], estimate[1]))
+
+
+def test_cells_take_the_machine_text_of_their_languages():
+    """Half of a language's machine text scores as human text does: a share of 10 % there is half a share elsewhere."""
+    human, faint = sampled(HUMAN * 1e6, "h"), (HUMAN + MACHINE) / 2
+    machines = np.stack([sampled(MACHINE * 1e6, "m"), sampled(faint * 1e6, "f")])
+    counts = np.array([1e4 * (0.9 * HUMAN + 0.1 * part) for part in (MACHINE, faint, (MACHINE + faint) / 2)])
+    mix = np.array([[1, 0], [0, 1], [0.5, 0.5]])
+    estimate, low, high = mixed_shares(counts, mix, np.stack([human, human]), machines)
+    assert estimate == pytest.approx(0.1, abs=1e-3)
+    assert ((low < 0.1) & (high > 0.1)).all()
+
+
+def by_averages(counts, human, machine, shares):
+    """What the kernel gives, on the whole grid at once: mean distribution functions over draws, (points,) each."""
+    mixed = human[:, None] * (1 - shares)[:, None] + machine[:, None] * shares[:, None]
+    values = np.log(np.maximum(mixed, 1e-12)) @ counts
+    best = values.argmax(axis=1)
+    top = np.clip(best, 1, len(shares) - 2)[:, None]
+    left, middle, right = (np.take_along_axis(values, top + step, 1)[:, 0] for step in (-1, 0, 1))
+    slope, bend = (right - left) / 2, left - 2 * middle + right
+    shift = np.where(bend < -1e-9, np.clip(-slope / np.minimum(bend, -1e-12), -1, 1), best - top[:, 0])
+    height = np.maximum(middle + slope * shift + bend * shift**2 / 2, values.max(axis=1))
+    side = np.sign(np.arange(len(shares)) - (top[:, 0] + shift)[:, None])
+    confidence = special.ndtr(side * np.sqrt(2 * (height[:, None] - values)))
+    density = np.exp(values - values.max(axis=1, keepdims=True))
+    steps = np.cumsum((density[:, 1:] + density[:, :-1]) / 2 * np.diff(shares), axis=1)
+    posterior = np.concatenate([np.zeros((len(values), 1)), steps], axis=1) / steps[:, -1:]
+    return confidence.mean(axis=0), posterior.mean(axis=0)
+
+
+@pytest.mark.parametrize("size", [3, 20, 150, 4000, 300_000])
+@pytest.mark.parametrize("share", [0.0, 0.02, 0.4, 1.0])
+def test_the_kernel_is_the_average_over_draws(size, share):
+    human, machine = sampled(HUMAN * 500, "h"), sampled(MACHINE * 500, "m")
+    counts = np.random.default_rng(size).multinomial(size, (1 - share) * HUMAN + share * MACHINE).astype(float)
+    for found, expected in zip(
+        averaged(counts, human, machine, SHARES), by_averages(counts, human, machine, SHARES), strict=True
+    ):
+        np.testing.assert_allclose(found, expected, atol=1e-8)
+
+
+def test_fewer_steps_for_few_texts_move_no_limit_by_much(monkeypatch):
+    human, machine = sampled(HUMAN * 500, "h"), sampled(MACHINE * 500, "m")
+    counts = np.array([np.random.default_rng(n).multinomial(n, 0.8 * HUMAN + 0.2 * MACHINE) for n in (15, 40, 90, 160)])
+    found = mixture_interval(counts, human, machine)
+    monkeypatch.setattr(mixture, "_STEPS", ())
+    for coarse, fine in zip(found, mixture_interval(counts, human, machine), strict=True):
+        assert coarse == pytest.approx(fine, abs=0.003)
 
 
 def test_bins_are_pooled():

@@ -10,12 +10,12 @@ import pytest
 
 from pipelines.statistics.cells import Cells
 from pipelines.statistics.intervals import clopper_pearson, lower_bound
+from pipelines.statistics.options import PrevalenceOptions
 from pipelines.statistics.prevalence import (
     MARGINS,
     POPULATIONS,
     PREVALENCE,
     UNITS,
-    PrevalenceOptions,
     prevalence,
     summary_share,
 )

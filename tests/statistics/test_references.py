@@ -1,11 +1,11 @@
 import numpy as np
 import pytest
-from scipy import stats
+from scipy import special, stats
 
 from detectors.base import LEFT_OUT
 from detectors.histograms import BINS, SetHistograms
 from pipelines.statistics.mixture import mixture_interval
-from pipelines.statistics.rates import fit_groups
+from pipelines.statistics.rates import fit_groups, mixed_in_unknown_parts
 from pipelines.statistics.references import REFERENCE_DRAWS, fit_histograms, reference_counts, sampled
 
 SETS = np.array([[40, 30, 20, 10], [10, 30, 40, 20], [5, 15, 40, 40], [60, 20, 15, 5]]) * 5
@@ -81,6 +81,65 @@ def worlds(rounds, sources, share, draws_of):
         low, high = mixture_interval(counts, sampled(human * 2000, "human"), draws_of(seen, sources, at))
         held.append(low[0] <= share <= high[0])
     return np.mean(held)
+
+
+def test_parts_that_are_not_known_are_worth_about_half_as_many_equal_ones():
+    parts = np.random.default_rng(1).normal(0, 1, (40, 512))
+    mixed = mixed_in_unknown_parts(parts, "a")
+    assert mixed[0] == pytest.approx(parts[0])
+    assert mixed.shape == parts.shape
+    for sources in (3, 15, 39):
+        assert mixed[sources - 1].var() == pytest.approx(2 / (sources + 1), rel=0.2)
+    assert np.array_equal(mixed_in_unknown_parts(parts[:7], "a"), mixed[:7])
+
+
+def test_mixtures_of_histograms_and_rates_are_their_members_in_unknown_parts():
+    model, rates = fit_histograms(SETS), fit_groups([30, 40, 20], [50, 50, 50])
+    assert model.mixtures(3, "a").shape == (3, REFERENCE_DRAWS, 4)
+    assert model.mixtures(3, "a").sum(axis=2) == pytest.approx(1)
+    assert model.mixtures(1, "a")[0] == pytest.approx(model.unseen("a"))
+    assert rates.mixtures(4, "a")[0] == pytest.approx(rates.mixture(1, "a"))
+    spread = [rates.mixtures(8, "a")[7].std(), rates.mixture(8, "a").std()]
+    assert spread[0] > spread[1]
+
+
+def unknown_parts(rounds, sources, kinds):
+    """How often draws for ``sources`` sets hold the rate of ``kinds`` in unequal parts: parts unknown, and equal."""
+    random = np.random.default_rng([rounds, kinds])
+    held = []
+    for at in range(rounds):
+        rates = special.expit(random.normal(1.2, 1.2, 25 + kinds))
+        flagged = random.binomial(600, rates[:25])
+        model = fit_histograms(np.stack([600 - flagged, flagged], axis=1))
+        truth = rates[25:] @ random.dirichlet(np.ones(kinds))
+        draws = model.mixtures(sources, at)[-1], model.mixture(sources, at)
+        limits = [np.quantile(drawn[:, 1], [0.025, 0.975]) for drawn in draws]
+        held.append([low <= truth <= high for low, high in limits])
+    return np.mean(held, axis=0)
+
+
+def test_coverage_of_a_mixture_in_unequal_parts():
+    rounds = 40  # the slow test below counts closely
+    unknown, equal = unknown_parts(rounds, 25, 25)
+    assert stats.binom.cdf(round(rounds * unknown), rounds, 0.93) > 0.01
+    assert equal < unknown
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sources", [2, 5, 25])
+def test_coverage_of_a_mixture_in_unequal_parts_at_length(sources):
+    unknown, equal = unknown_parts(600, sources, sources)
+    print(f"coverage of {sources} sets in unequal parts: {unknown:.3f}; taken for equal ones {equal:.3f}")
+    assert unknown >= 0.9
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("kinds", "most"), [(1, 0.55), (3, 0.65), (10, 0.9)])
+def test_fewer_kinds_than_taken_for_are_missed(kinds, most):
+    """As docs/quantification.md says under its limits: the number of sets is taken from hosts, and is a guess."""
+    unknown, equal = unknown_parts(300, 25, kinds)
+    print(f"coverage of {kinds} kinds taken for 25: {unknown:.3f}; in equal parts {equal:.3f}")
+    assert equal < unknown < most
 
 
 def of_model(seen, sources, at):

@@ -7,6 +7,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from xml.etree import ElementTree
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
@@ -99,6 +100,30 @@ def test_hostile_text_stays_text():
     assert "\x00" not in report
     assert "{{7*7}}" in report
     assert any("<script>alert(1)</script>" in text for text in page.text)
+
+
+def test_shows_both_methods_where_there_are_two():
+    basis = {"human": "crawl", "human_documents": 9794, "human_sets": None, "machine_sets": 29}
+    likelihood = {"estimate": 0.1234, "low": 0.0567, "high": 0.2345, **basis}
+    share = SUMMARY["synthetic_share"]
+    methods = {"rogan-gladen": {name: share[name] for name in ("estimate", "low", "high")}, "likelihood": likelihood}
+    table = TABLES["prevalence"]
+    for name in ("estimate", "low", "high"):
+        column = pa.array(np.full(table.num_rows, likelihood[name]))
+        table = table.set_column(table.schema.get_field_index(f"{name}_likelihood"), f"{name}_likelihood", column)
+    report = render(
+        SUMMARY | {"synthetic_share": share | {"methods": methods}}, TABLES | {"prevalence": table}, SAMPLES
+    )
+    text = "".join(Elements(report).text)
+    assert "The same share by two methods" in text
+    assert "they are not averaged" in text
+    assert f"{count(9794)} documents of this crawl" in text
+    assert text.count(f"{percent(0.1234)} ({percent(0.0567)} to {percent(0.2345)})") > 3  # months, hosts, languages
+    assert percent(share["estimate"]) in text
+    sets = likelihood | {"human": "left-out sets", "human_sets": 17}
+    again = render(SUMMARY | {"synthetic_share": share | {"methods": methods | {"likelihood": sets}}}, TABLES)
+    assert "of 17 sets are spread" in again
+    assert "The same share by two methods" not in REPORT
 
 
 def test_same_input_same_bytes_in_another_process():

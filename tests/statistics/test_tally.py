@@ -10,6 +10,7 @@ from datasketch import MinHash
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from detectors.histograms import histogram
 from pipelines.records import REJECTS, TIMESTAMP
 from pipelines.statistics import tally
 from pipelines.statistics.diversity import distinct_count, diversity
@@ -46,6 +47,7 @@ def test_documents_by_brute_force():
             direct or older or probability is not None,
             probability is not None and probability >= np.float32(0.9),
             direct,
+            "" if probability is None else str(int(histogram([probability]).argmax()) // 8),
         )
         expected[key] += 1
         characters[key] += row["characters"]
