@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from pipelines.cli_detectors import add_detectors
+from pipelines.cli_seal import add_seal
 from pipelines.cli_watermark import add_watermark
 from pipelines.errors import DEBUG, JobError, UsageError
 
@@ -21,6 +22,7 @@ examples:
   reserve run job.yaml --set neardup.threshold=0.9    a job file, with one key overridden
   reserve survey 'crawl/*.warc.gz'                    what shards hold, and what is broken in them
   reserve explain out 3fa9                            why one document went where it went
+  reserve verify out --key reserve.vkey               whether an output is, to the last bit, what was sealed
 
 exit codes: 0 done; 1 the job failed; 2 the call or the configuration is wrong
 """
@@ -75,6 +77,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_report(commands)
     add_detectors(commands, _command)
     add_watermark(commands, _command)
+    add_seal(commands, _command)
     return parser
 
 
@@ -262,12 +265,19 @@ def _explain(options: argparse.Namespace) -> int:
 def _add_report(commands: Any) -> None:
     parser = _command(commands, "report", _report, "write the report of a finished run again")
     parser.add_argument("output", metavar="OUT", help="the folder of a finished run")
+    parser.add_argument(
+        "--out", metavar="FILE", help="file to write (default: report.html in OUT, if OUT is not sealed)"
+    )
 
 
 def _report(options: argparse.Namespace) -> int:
     from pipelines.finish import rewrite_report
+    from pipelines.layout import Layout
+    from pipelines.reserve.seal import read_seal
 
-    print(rewrite_report(options.output))
+    if options.out is None and read_seal(Layout(options.output).seal):
+        raise UsageError(f"{options.output}: is sealed, and nothing sealed is written again; name a file with --out")
+    print(rewrite_report(options.output, options.out))
     return 0
 
 

@@ -98,9 +98,14 @@ def write_bytes(path: str, content: bytes) -> None:
         out.write(content)
 
 
+def json_bytes(value: object) -> bytes:
+    """JSON for people and programs: indented, in the order given, one trailing line break."""
+    return (json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
+
+
 def write_json(path: str, value: object) -> None:
-    """Writes JSON for people and programs: indented, in the order given, one trailing line break."""
-    write_bytes(path, (json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode())
+    """Writes JSON as :func:`json_bytes` makes it."""
+    write_bytes(path, json_bytes(value))
 
 
 def write_parquet(path: str, table: pa.Table, **options: Any) -> None:

@@ -13,6 +13,7 @@ from detectors.base import ASSISTANTS, HELD_OUT, LEFT_OUT, Detector
 from detectors.histograms import SetHistograms
 from pipelines import files
 from pipelines.against import Archive, archived_parts, write_superseded
+from pipelines.descriptions import write_descriptions
 from pipelines.errors import JobError, UsageError
 from pipelines.ingest.shards import Shard
 from pipelines.job import Job
@@ -25,7 +26,9 @@ from pipelines.repeats.count import PARAGRAPHS_KEY
 from pipelines.repeats.tally import merge_samples as merge_paragraphs
 from pipelines.repeats.tally import merge_shares, repeats_table
 from pipelines.reserve.card import data_card
+from pipelines.reserve.seal import Sealing
 from pipelines.reserve.writer import merge_samples
+from pipelines.sealing import Sealer
 from pipelines.settle import MARK_TALLY, REPEAT_TALLIES
 from pipelines.statistics.false_positives import Measured, false_positives, summary_of
 from pipelines.statistics.options import PrevalenceOptions
@@ -55,26 +58,27 @@ class Ending(NamedTuple):
     cascade: Mapping[str, Any] | None  # what it saved, where the detector is a cascade and read a document
     findings: Findings | None
     dated: Dated | None
+    sealing: Sealing | None
     digest: str
 
 
-def finish(ending: Ending, parts: Sequence[dict[str, int]], records_in: int) -> dict[str, Any]:
+def finish(ending: Ending, markers: Sequence[dict[str, Any]], records_in: int) -> dict[str, Any]:
     """Writes everything that needs all parts; gives the summary.
 
     Args:
         ending: the run.
-        parts: for each part, the records that it wrote by place.
+        markers: of the parts that settle wrote, in their order.
         records_in: the records that were read, counted by `inspect`.
 
     Raises JobError if the books do not balance.
     """
-    records = {place.value: sum(part[place.value] for part in parts) for place in Place}
+    records = {place.value: sum(marker["records"][place.value] for marker in markers) for place in Place}
     if sum(records.values()) != records_in:
         raise JobError(
             f"{records_in} records were read and {sum(records.values())} written: the work folder of "
             f"{ending.layout.output} is not whole; delete it and run again"
         )
-    numbers = range(len(parts))
+    numbers = range(len(markers))
     merged = {kind: merge(_read(ending.layout, kind, numbers)) for kind in Tallies.__dataclass_fields__}
     tables = statistics_tables(
         Tallies(**merged), detector_rates(ending.detector), PrevalenceOptions(level=ending.job.statistics.level)
@@ -94,14 +98,21 @@ def finish(ending: Ending, parts: Sequence[dict[str, int]], records_in: int) -> 
     summary["superseded"] = superseded
     summary["repeats"] = counts
     summary["watermarks"] = marks
+    files.delete([ending.layout.seal])
+    sealer = Sealer(ending.layout, ending.sealing, markers) if ending.sealing else None
+    summary["seal"] = sealer.documents() if sealer else None
     files.write_bytes(ending.layout.report, _report(summary, tables, samples).encode())
     files.write_bytes(ending.layout.card, data_card(summary).encode())
-    files.write_json(ending.layout.summary, summary)
+    content = files.json_bytes(summary)
+    write_descriptions(ending.layout, summary, content, markers)
+    if sealer:
+        sealer.close(content, records)
+    files.write_bytes(ending.layout.summary, content)
     return summary
 
 
-def rewrite_report(output: str) -> str:
-    """Writes `report.html` of a finished run again, from its statistics; gives its path."""
+def rewrite_report(output: str, path: str | None = None) -> str:
+    """Writes the report of a finished run again, from its statistics; gives its path, by default `report.html`."""
     layout = Layout(output)
     summary = files.read_json(layout.summary)
     if summary is None:
@@ -112,8 +123,8 @@ def rewrite_report(output: str) -> str:
     names += (_FALSE_POSITIVES,) if (summary.get("detector") or {}).get("false_positives_by_date") else ()
     tables = {name: files.read_parquet(layout.statistics(name)) for name in names}
     samples = tables.pop(_SAMPLES)
-    files.write_bytes(layout.report, _report(summary, tables, samples).encode())
-    return layout.report
+    files.write_bytes(path or layout.report, _report(summary, tables, samples).encode())
+    return path or layout.report
 
 
 def detector_rates(detector: Detector | None) -> DetectorRates:

@@ -27,6 +27,7 @@ from pipelines.neardup.options import NearDup
 from pipelines.provenance.fusion import CAP
 from pipelines.provenance.prior import PriorError, read_prior
 from pipelines.repeats.options import Repeats
+from pipelines.reserve.options import Seal
 from pipelines.statistics.recalibrate import Recalibrate
 from watermark import c2pa_verify
 
@@ -122,6 +123,7 @@ class Job(Options):
     recalibrate: Recalibrate = Field(default_factory=Recalibrate)
     fusion: Fusion = Field(default_factory=Fusion)
     statistics: Statistics = Field(default_factory=Statistics)
+    seal: Seal = Field(default_factory=Seal)
 
     @field_validator("recalibrate")
     @classmethod
@@ -141,7 +143,7 @@ class Job(Options):
     def settings(self) -> dict[str, Any]:
         """What decides the output, without what is read, whose content does, and without how it is computed."""
         content = ("input", "input_base", "against", "policy")
-        execution = ("output", "workers", "runner", "runner_options", "keep_work")
+        execution = ("output", "workers", "runner", "runner_options", "keep_work", "seal")
         whole: dict[str, Any] = dict.fromkeys((*content, *execution), True)
         return self.model_dump(mode="json", exclude={**whole, "watermarks": {"registry"}})
 

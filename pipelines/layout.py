@@ -98,6 +98,19 @@ class Layout(NamedTuple):
         """The counts of one part, which merge into the statistics."""
         return files.join(self.work, "settled", f"part-{number:05d}.{kind}.parquet")
 
+    def entries(self, number: int) -> str:
+        """The entries of one part's documents, before they become leaves of the seal."""
+        return files.join(self.work, "settled", f"part-{number:05d}.entries")
+
+    def name(self, path: str) -> str:
+        """A path below the output folder as the manifest writes it: relative, with slashes."""
+        return path[len(self.output) :].lstrip("/")
+
+    @property
+    def seal(self) -> str:
+        """The folder of the seal: tiles, checkpoint, manifest, public keys, time stamps."""
+        return files.join(self.output, "seal")
+
     def statistics(self, name: str) -> str:
         """One table of the statistics."""
         return files.join(self.output, "statistics", f"{name}.parquet")

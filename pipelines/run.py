@@ -10,10 +10,8 @@ covers the same input, settings and code. `summary.json` is written last, so an 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import functools
 import itertools
-import os
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -30,7 +28,7 @@ from pipelines.ingest.account import Account, Part, Read, misplaced, parts_of
 from pipelines.ingest.shards import Shard, find_shards
 from pipelines.inspect import InspectShards, Task
 from pipelines.job import Job, digest
-from pipelines.layout import PLACES, WORK, Layout
+from pipelines.layout import PLACES, Layout
 from pipelines.marks.apply import Findings
 from pipelines.marks.correct import CorrectMarks, findings_of
 from pipelines.neardup.candidates import ShardSignatures
@@ -41,8 +39,11 @@ from pipelines.provenance.fusion import load_model
 from pipelines.provenance.policy import Policy, PolicyError, load_policy
 from pipelines.records import Place
 from pipelines.repeats.count import CountRepeats, ShardParagraphs
+from pipelines.reserve.seal import Sealing
 from pipelines.reserve.writer import Rules
+from pipelines.sealing import make_read_only, plan_seal
 from pipelines.settle import How, Pack, Packing, SettlePacks, StagedName, pack
+from pipelines.standing import claimed, standing
 from pipelines.statistics.recalibrate import Dated
 from pipelines.statistics.tally import TallyRules
 from pipelines.versions import code_digest
@@ -56,8 +57,6 @@ _CLUSTER_DOCUMENTS = 300_000
 _SETTLE_BYTES = 128 << 20  # of text
 
 _WARNINGS = 20  # lines
-_OWN_NAMES = {p.value for p in PLACES} | {"statistics", "summary.json", "report.html", "README.md", WORK}
-_OWN_NAMES |= {"index", "superseded.parquet"}
 
 
 class Result(NamedTuple):
@@ -80,7 +79,8 @@ class _Plan(NamedTuple):
     registry: Registry | None
     scanner: Scanner | None
     tasks: list[Task]
-    digest: str  # of all that decides the output's bytes
+    sealing: Sealing | None
+    digest: str  # of all that decides the output's bytes outside the seal
 
 
 def run(job: Job, overwrite: bool = False) -> Result:
@@ -89,10 +89,10 @@ def run(job: Job, overwrite: bool = False) -> Result:
     Raises UsageError before anything is read if the job cannot be run, and JobError if it fails.
     """
     plan = _plan(job)
-    summary = _standing(plan, overwrite)
+    summary = standing(plan.layout, plan.digest, plan.shards, overwrite)
     if summary is not None:
         return Result(job.output, summary, True)
-    with _claimed(plan.layout), _in_one_line():
+    with claimed(plan.layout), _in_one_line():
         files.delete([plan.layout.summary])
         _sweep(plan)
         inspected = _inspect(plan)
@@ -105,12 +105,14 @@ def run(job: Job, overwrite: bool = False) -> Result:
         markers = [_whole(files.read_json(plan.layout.settled(p.number)), p.digest) for p in packs]
         cascade = summed(marker.get("cascade") for marker in inspected)
         read = (plan.shards, plan.archives, plan.policy, plan.detector, cascade, findings, dated)
-        ending = Ending(job, plan.layout, *read, plan.digest)
-        summary = finish(ending, [marker["records"] for marker in markers], records)
+        ending = Ending(job, plan.layout, *read, plan.sealing, plan.digest)
+        summary = finish(ending, markers, records)
         if cascade:
             say(timing(cascade))
         if not job.keep_work:
             files.delete([plan.layout.work])
+        if plan.sealing:
+            make_read_only(plan.layout)
     return Result(job.output, summary, False)
 
 
@@ -157,7 +159,16 @@ def _plan(job: Job) -> _Plan:
     inputs = [[shard.name, shard.size] for shard in shards]
     earlier = [archive.digest for archive in archives]
     whole = digest([job.settings(), policy.model_dump(mode="json"), base, inputs, earlier])
-    return _Plan(job, layout, shards, archives, policy, detector, registry, scanner, tasks, whole)
+    decided = {
+        "policy": digest(policy.model_dump(mode="json")),
+        "models": model,
+        "registry": scanner.digest if scanner else None,
+        "settings": digest(job.settings()),
+        "code": code_digest(),
+    }
+    return _Plan(
+        job, layout, shards, archives, policy, detector, registry, scanner, tasks, plan_seal(job, decided), whole
+    )
 
 
 def _keys(job: Job) -> tuple[Registry | None, Scanner | None]:
@@ -169,60 +180,6 @@ def _keys(job: Job) -> tuple[Registry | None, Scanner | None]:
         return registry, Scanner(registry)
     except RegistryError as error:
         raise UsageError(f"watermarks.registry: {error}") from None
-
-
-def _standing(plan: _Plan, overwrite: bool) -> dict[str, Any] | None:
-    """The summary of an output that is this very job's and whole, or None. Refuses to write over anything else."""
-    output = plan.job.output
-    if files.is_local(output) and os.path.exists(output) and not os.path.isdir(output):
-        raise UsageError(f"output: {output} is a file; name a folder")
-    summary = files.read_json(plan.layout.summary)
-    if summary is None:
-        foreign = _foreign(output)
-        if foreign:
-            raise UsageError(f"output: {output} holds other files ({foreign[0]} …); name an empty folder")
-        return None
-    if summary.get("job", {}).get("digest") == plan.digest and not _changed_since(plan):
-        return summary
-    if not overwrite:
-        raise UsageError(
-            f"output: {output} holds a finished run of another job, input or version; "
-            "name another --output, or replace it with --overwrite"
-        )
-    return None
-
-
-def _changed_since(plan: _Plan) -> bool:
-    """Whether a shard is younger than the output that was made of it."""
-    (written,) = files.listing(plan.layout.summary)
-    return any(shard.modified > written.last_updated_in_seconds for shard in plan.shards)
-
-
-def _foreign(output: str) -> list[str]:
-    if files.is_local(output):
-        return sorted(set(os.listdir(output)) - _OWN_NAMES) if os.path.isdir(output) else []
-    below = (m.path[len(output) :].lstrip("/").split("/")[0] for m in files.listing(files.join(output, "**")))
-    return sorted(set(below) - _OWN_NAMES)
-
-
-@contextlib.contextmanager
-def _claimed(layout: Layout) -> Iterator[None]:
-    """Makes the output folder, and keeps a second run out of it while this one lasts (on a local filesystem)."""
-    output = layout.output
-    try:
-        files.write_bytes(files.join(layout.work, "started"), b"")
-    except OSError as error:
-        reason = getattr(error, "strerror", None) or error
-        raise UsageError(f"output: {output} cannot be written: {reason}") from None
-    if not files.is_local(output):
-        yield
-        return
-    with open(files.join(layout.work, "lock"), "w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise JobError(f"{output}: another run is writing here; wait for it, or name another --output") from None
-        yield
 
 
 def _sweep(plan: _Plan) -> None:
@@ -400,7 +357,8 @@ def _settle(plan: _Plan, inspected: list[dict[str, Any]], findings: Findings | N
         options = plan.job.fusion
         fusion = load_model(options.prior, options.cap) if options.enabled else None
         rules = _rules(plan)._replace(threshold=dated.choice.threshold) if dated else _rules(plan)
-        how = How(plan.layout, rules, _tally_rules(plan), index, plan.job.repeats, findings, fusion)
+        context = plan.sealing.digest if plan.sealing else None
+        how = How(plan.layout, rules, _tally_rules(plan), index, plan.job.repeats, findings, fusion, context)
         transform = SettlePacks(waiting, how)
         with Watch("settle", "parts", len(packs), len(done), count):
             execute(plan.job, len(waiting), len(waiting) * plan.job.part_bytes / _SETTLE_BYTES, transform)
@@ -412,7 +370,7 @@ def _packs(plan: _Plan, inspected: list[dict[str, Any]]) -> list[Pack]:
         Packing(StagedName(task.shard.name, task.staged), marker["text_bytes"], task.digest)
         for task, marker in zip(plan.tasks, inspected, strict=True)
     ]
-    rules = [_cluster_digest(plan), plan.job.settings(), plan.policy.model_dump(mode="json")]
+    rules = [_cluster_digest(plan), plan.job.settings(), plan.policy.model_dump(mode="json"), bool(plan.sealing)]
     return [
         Pack(number, tuple(p.shard for p in group), digest([number, [p.digest for p in group], rules]))
         for number, group in enumerate(pack(packings, plan.job.part_bytes))

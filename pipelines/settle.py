@@ -8,7 +8,8 @@ goes on with the packs that have none.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple
+from dataclasses import asdict
+from typing import Any, NamedTuple
 
 import apache_beam as beam
 import numpy as np
@@ -25,7 +26,10 @@ from pipelines.provenance.fusion import Model, with_posterior
 from pipelines.records import Place
 from pipelines.repeats.apply import repeat_part
 from pipelines.repeats.options import Repeats
+from pipelines.reserve.entries import document_entries
 from pipelines.reserve.index import index_part
+from pipelines.reserve.manifest import FileDigest, write_parquet
+from pipelines.reserve.unsealed import write_entries
 from pipelines.reserve.writer import Rules, StagedShard, gather, judge, output_part, rejects_part, samples
 from pipelines.statistics.tally import (
     TallyRules,
@@ -95,6 +99,7 @@ class How(NamedTuple):
     repeats: Repeats
     findings: Findings | None  # of watermark tests, where the job looks for keys
     fusion: Model | None = None  # of the posterior, where the job wants one
+    context: bytes | None = None  # of the seal's entries, where there is to be a seal
 
 
 class SettlePacks(beam.PTransform):  # type: ignore[misc]
@@ -133,9 +138,11 @@ def settle_pack(pack: Pack, how: How) -> Settled:
     layout, repeats, index = how.layout, how.repeats, how.signing
     shards = [_read(shard, how.findings) for shard in pack.shards]
     judged = judge(gather(shards), how.rules)
+    written: list[FileDigest] = []
     # Before anything is cut: later runs compare whole texts.
     if index is not None:
-        files.write_parquet(layout.index_part(pack.number), index_part(judged, index), use_dictionary=False)
+        path = layout.index_part(pack.number)
+        written.append(write_parquet(path, layout.name(path), index_part(judged, index), use_dictionary=False))
     counts: dict[str, pa.Table] = {}
     if how.findings is not None:
         marks = pa.concat_tables([files.read_parquet(shard.staged.marks, TALLIED) for shard in pack.shards])
@@ -145,19 +152,24 @@ def settle_pack(pack: Pack, how: How) -> Settled:
         judged, *tables = repeat_part(judged, repeats, _recurring(pack), largest)
         counts |= dict(zip(REPEAT_TALLIES, tables, strict=True))
     # Beside what is judged and counted: the posterior is no finding, and no verdict or count may come of it.
-    written = judged if how.fusion is None else with_posterior(judged, how.fusion, how.rules.cutoff)
-    records = {}
+    told = judged if how.fusion is None else with_posterior(judged, how.fusion, how.rules.cutoff)
+    records, entries = {}, []
     for place in (*DOCUMENT_PLACES, Place.DUPLICATES):
-        part = output_part(written, place)
-        files.write_parquet(layout.part(place, pack.number), part, row_group_size=_ROW_GROUP)
+        part, path = output_part(told, place), layout.part(place, pack.number)
+        written.append(write_parquet(path, layout.name(path), part, row_group_size=_ROW_GROUP))
         records[place.value] = part.num_rows
+        if how.context is not None:
+            entries.append(document_entries(part, place, how.context))
         del part
-    rejects = rejects_part(shards)
-    files.write_parquet(layout.part(Place.REJECTS, pack.number), rejects)
+    rejects, path = rejects_part(shards), layout.part(Place.REJECTS, pack.number)
+    written.append(write_parquet(path, layout.name(path), rejects))
     records[Place.REJECTS.value] = rejects.num_rows
+    marker: dict[str, Any] = {"digest": pack.digest, "records": records, "files": [asdict(one) for one in written]}
+    if how.context is not None:
+        marker["entries"] = write_entries(layout.entries(pack.number), entries)
     for kind, table in (_tallies(judged, rejects, how.tally) | counts).items():
         files.write_parquet(layout.tally(kind, pack.number), table)
-    files.write_json(layout.settled(pack.number), {"digest": pack.digest, "records": records})
+    files.write_json(layout.settled(pack.number), marker)
     return Settled(pack.number, records)
 
 

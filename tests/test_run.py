@@ -242,18 +242,22 @@ def test_real_and_broken_crawl_files_in_one_job(tmp_path: Path) -> None:
 def test_the_layout_of_the_output(undisturbed: Path) -> None:
     expected = {
         "README.md",
+        "croissant.json",
         "duplicates",
         "index",
+        "provenance.intoto.json",
         "quarantine",
         "rejects",
         "report.html",
         "reserve",
         "review",
+        "seal",
         "statistics",
     }
     assert set(os.listdir(undisturbed)) == expected | {"summary.json"}
     tables = {path.name for path in (undisturbed / "statistics").iterdir()}
     assert tables >= {"prevalence.parquet", "diversity.parquet", "signals.parquet", "accounting.parquet"}
     summary = json.loads((undisturbed / "summary.json").read_text())
-    assert {"estimate", "low", "high", "level", "method"} <= set(summary["synthetic_share"])
+    assert {"estimate", "low", "high", "level", "method", "methods"} <= set(summary["synthetic_share"])
+    assert set(summary["synthetic_share"]["methods"]) == {"rogan-gladen", "likelihood"}
     assert {"records", "synthetic_share", "seal", "job", "versions"} <= set(summary)

@@ -11,6 +11,7 @@ import pyarrow as pa
 from pipelines.cascades import cascade_sentence
 from pipelines.layout import Layout
 from pipelines.records import OUTPUT, Place, Verdict
+from pipelines.reserve.seal import read_seal
 from pipelines.statistics.false_positives import sentence
 
 MEANINGS = {
@@ -21,7 +22,8 @@ MEANINGS = {
     Verdict.DECLARED.value: "the page says so itself",
     Verdict.UNDETERMINED.value: "too short, an unsupported language, a weak signal, or the checks disagree",
 }
-_COLUMNS = {
+# What each column of `records.OUTPUT` holds.
+COLUMNS = {
     "doc_id": "first 16 bytes of SHA-256(url, 0x00, capture time, 0x00, SHA-256(payload)), as 32 hex digits",
     "url": "as the crawl gives it",
     "host": "of the URL, lower case",
@@ -40,6 +42,30 @@ _COLUMNS = {
     "whole_text_sha256": "of the text before repeated paragraphs were cut; null where none was",
     "posterior": "probability of machine origin from all evidence and a prior of the capture month; null: none",
     "payload_sha256": "of the bytes that the crawler kept, which `doc_id` covers",
+}
+# What those of `records.DUPLICATES` hold, where they are others or mean something else.
+DUPLICATE_COLUMNS = {
+    "kept_doc_id": "the `doc_id` of the copy that is kept",
+    "jaccard": "similarity to the kept copy; 1 for the same text",
+    "verdict": "what it would be if the document stood alone",
+    "kept_in": "digest of the job that wrote the output with the kept copy; null: this one",
+    "text": "the main text of the page; null where another document of the outputs has the very same text",
+}
+REJECT_COLUMNS = {
+    "shard": "the input file",
+    "record_offset": "where in the shard the record, or the stretch, begins: byte, or row of a Parquet file",
+    "length": "bytes of the shard from there on; null where records lie in decoded text",
+    "url": "as the crawl gives it",
+    "reason": "why there is no document",
+    "detail": "the same in more words",
+}
+EVIDENCE_ITEMS = {
+    "source": "the check: declaration, leak, hidden_characters, the name of a detector, …",
+    "kind": "what was found, in the words of the policy",
+    "score": "as the check gives it",
+    "p_value": "under the null hypothesis that there is no mark",
+    "probability": "of machine origin, calibrated",
+    "detail": "in words",
 }
 
 
@@ -68,8 +94,18 @@ def headline(output: str, summary: dict[str, Any]) -> str:
         f"statistics  {output}/statistics",
         f"report      {layout.report}",
         f"data card   {layout.card}",
+        *_seal_line(layout),
     ]
     return "\n".join(lines)
+
+
+def _seal_line(layout: Layout) -> list[str]:
+    sealed = read_seal(layout.seal)
+    if sealed is None:
+        return []
+    names = ", ".join(sorted({signature.name for signature in sealed.note.signatures}))
+    by = f"signed by {names}" if names else f"unsigned (reserve seal sign {layout.output} --key …)"
+    return [f"seal        {layout.seal}: {sealed.checkpoint.size:,} entries, {by}"]
 
 
 def share_sentence(summary: dict[str, Any]) -> str:
@@ -139,7 +175,7 @@ def data_card(summary: dict[str, Any]) -> str:
     sentences["false_positives_sentence"] = false_positives_sentence(summary)
     saving = (summary["detector"] or {}).get("cascade")
     sentences["cascade_sentence"] = cascade_sentence(saving) if saving else ""
-    columns = [(field.name, _type(field.type), _COLUMNS[field.name]) for field in OUTPUT]
+    columns = [(field.name, _type(field.type), COLUMNS[field.name]) for field in OUTPUT]
     return template.render(**summary, meanings=MEANINGS, columns=columns, **sentences)
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import os
 import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
@@ -23,6 +24,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipelines import files
+from pipelines.layout import WORK, Layout
 
 BLOCK: Final = 1 << 20
 _CHUNK: Final = 4 << 20
@@ -186,3 +188,13 @@ def first_difference(sealed: FileDigest, found: FileDigest) -> tuple[int, int] |
         if sealed.blocks[number : number + 1] != found.blocks[number : number + 1]:
             return number * BLOCK, min((number + 1) * BLOCK, max(sealed.size, found.size))
     return None
+
+
+def outside_seal(layout: Layout) -> list[str]:
+    """The paths of an output's files that its manifest names: all but the seal, and what a run no longer needs."""
+    inner = (f"{WORK}/", layout.name(layout.seal) + "/")
+    if files.is_local(layout.output):
+        found = [os.path.join(folder, name) for folder, _, names in os.walk(layout.output) for name in names]
+    else:
+        found = [str(m.path) for m in files.listing(files.join(layout.output, "**"))]
+    return sorted(path for path in found if not layout.name(path).startswith(inner))

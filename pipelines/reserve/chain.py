@@ -1,0 +1,81 @@
+"""The releases and withdrawals of a log, from its last entry back to its first release."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from pipelines.errors import JobError
+from pipelines.reserve.entries import Release, Withdrawal, kind_of
+from pipelines.reserve.tiles import TileReader
+
+
+class ChainError(JobError):
+    """The entries of a log do not follow from one another."""
+
+
+class Numbered(NamedTuple):
+    """A release, and where in the log its entry stands."""
+
+    at: int
+    release: Release
+
+    @property
+    def first(self) -> int:
+        """The index of its first document; its last stands before the entry."""
+        return self.at - self.release.documents
+
+
+class Chain(NamedTuple):
+    """Attributes: releases, the latest first; withdrawals since the latest, in their order, with their indexes."""
+
+    releases: tuple[Numbered, ...]
+    withdrawals: tuple[tuple[int, Withdrawal], ...]
+
+    @property
+    def latest(self) -> Numbered:
+        """The release whose files lie in the output."""
+        return self.releases[0]
+
+    @property
+    def manifest(self) -> str:
+        """SHA-256, in hex, of the manifest that holds now."""
+        return self.withdrawals[-1][1].manifest if self.withdrawals else self.latest.release.manifest
+
+
+def chain_of(reader: TileReader) -> Chain:
+    """Reads releases and withdrawals, and checks that each says the truth of the log before it.
+
+    Raises ChainError where one does not, and TileError where the log cannot be read.
+    """
+    size, releases, since = reader.size, [], None
+    while size:
+        found, withdrawn = _release_before(reader, size)
+        since = withdrawn if since is None else since
+        releases.append(found)
+        previous = found.release.previous
+        if (previous["size"] if previous else 0) != found.first:
+            raise ChainError(f"entry {found.at}: the release says that {found.release.documents} documents are its own")
+        if previous and reader.root_of(0, found.first).hex() != previous["root"]:
+            raise ChainError(f"entry {found.at}: the log of the release before was another one")
+        size = found.first
+    numbers = [found.release.number for found in releases]
+    if not releases or numbers != list(range(len(numbers), 0, -1)):
+        raise ChainError(f"the releases of the log are numbered {numbers[::-1]}, not from 1 on")
+    return Chain(tuple(releases), tuple(since or ()))
+
+
+def _release_before(reader: TileReader, size: int) -> tuple[Numbered, list[tuple[int, Withdrawal]]]:
+    """The last release of a log of this size, and the withdrawals after it."""
+    withdrawals: list[tuple[int, Withdrawal]] = []
+    for index in range(size - 1, -1, -1):
+        entry = reader.entry(index)
+        try:
+            kind = kind_of(entry)
+            if kind == "release":
+                return Numbered(index, Release.decode(entry)), withdrawals[::-1]
+            if kind == "document":
+                break
+            withdrawals.append((index, Withdrawal.decode(entry)))
+        except ValueError as error:
+            raise ChainError(f"entry {index}: {error}") from None
+    raise ChainError(f"entry {size - 1}: no release entry closes the documents before it")

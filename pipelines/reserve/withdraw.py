@@ -1,0 +1,144 @@
+"""Withdrawal: a document leaves a sealed output, and a tombstone in the log says that it did.
+
+Its row leaves the part that holds it, the index and the samples that the report shows; its entry stays in the log,
+which holds digests alone, so that every proof over the others still holds. The files that change get new digests in a
+new manifest, and the tombstone commits to that.
+
+A withdrawal that was killed on the way is finished by the same command.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from pipelines import files
+from pipelines.errors import JobError, UsageError
+from pipelines.layout import Layout
+from pipelines.records import canonical_time
+from pipelines.reserve.chain import Chain, chain_of
+from pipelines.reserve.entries import DOC_ID, DOCUMENT, PLACES, Withdrawal
+from pipelines.reserve.manifest import FileDigest, digest_file, manifest_bytes, read_manifest, write_parquet
+from pipelines.reserve.note import Signer
+from pipelines.reserve.seal import MANIFEST, Sealed, check_continued, read_seal, sign
+from pipelines.reserve.tile_files import strays
+from pipelines.reserve.tiles import TileReader, TileWriter
+
+# Writes what is made of the statistics again, once a document has left them; gives the paths of these files.
+Rewrite = Callable[[str], list[str]]
+
+
+def withdraw(
+    output: str, doc_id: str, reason: str, signers: Sequence[Signer], rewrite: Rewrite, when: datetime | None = None
+) -> Withdrawal:
+    """Removes one document of a sealed output.
+
+    Args:
+        output: its folder.
+        doc_id: 32 hex digits.
+        reason: why; it stands in the log for good.
+        signers: keys; one of those that signed the checkpoint must be among them.
+        rewrite: what makes the report anew.
+        when: the time to write down; None: now.
+
+    Raises UsageError where the output is not sealed, the keys are others, or there is no such document; JobError where
+    the output is not as sealed.
+    """
+    layout = Layout(output)
+    sealed = read_seal(layout.seal)
+    if sealed is None:
+        raise UsageError(f"{output}: holds no seal, so there is nothing to withdraw from; delete what you want to")
+    if sealed.note.signatures:
+        check_continued(sealed, [signer.verifier for signer in signers])
+    if not reason.strip():
+        raise UsageError("--reason: say why; the log keeps it")
+    reader = sealed.reader()
+    chain = chain_of(reader)
+    indexes = _indexes(reader, chain, doc_id)
+    manifest = _manifest(sealed, chain)
+    changed = _without(layout, manifest, doc_id)
+    changed += [digest_file(path, layout.name(path), blocks=True) for path in rewrite(output)]
+    content = manifest_bytes({**manifest, **{one.file: one for one in changed}}.values())
+    at = canonical_time((when or datetime.now(UTC)).replace(microsecond=0))
+    digest = hashlib.sha256(content).hexdigest()
+    tombstones = [Withdrawal(doc_id, index, reason, at, digest) for index in indexes]
+    log = TileWriter(sealed.folder, sealed.tree)
+    log.append([tombstone.encode() for tombstone in tombstones])
+    tree = log.finish()
+    files.write_bytes(files.join(sealed.folder, MANIFEST), content)
+    sign(sealed.folder, sealed.checkpoint.origin, tree, signers)
+    files.delete(list(strays(sealed.folder, [tree.size])))
+    return tombstones[-1]
+
+
+def _indexes(reader: TileReader, chain: Chain, doc_id: str) -> list[int]:
+    """Where the log has the document, unless it was withdrawn: mostly one place, two for a repeated capture."""
+    try:
+        key = bytes.fromhex(doc_id)
+    except ValueError:
+        key = b""
+    if len(key) != DOC_ID.stop - DOC_ID.start:
+        raise UsageError(f"{doc_id}: a doc_id is 32 hex digits, and a withdrawal wants them all")
+    low, high = chain.latest.first, chain.latest.at
+    while low < high:
+        middle = (low + high) // 2
+        if reader.entry(middle) < DOCUMENT + key:
+            low = middle + 1
+        else:
+            high = middle
+    gone = {withdrawal.index for _, withdrawal in chain.withdrawals}
+    found = []
+    while low < chain.latest.at and reader.entry(low)[DOC_ID] == key:
+        if low not in gone:
+            found.append(low)
+        low += 1
+    if not found:
+        known = any(withdrawal.doc_id == doc_id for _, withdrawal in chain.withdrawals)
+        raise UsageError(f"{doc_id}: {'was withdrawn before' if known else 'is no document of this release'}")
+    return found
+
+
+def _manifest(sealed: Sealed, chain: Chain) -> dict[str, FileDigest]:
+    content = sealed.manifest()
+    if hashlib.sha256(content).hexdigest() != chain.manifest:
+        raise JobError(f"{sealed.folder}/{MANIFEST}: is not the one that was sealed; run 'reserve verify' first")
+    return read_manifest(content)
+
+
+def _without(layout: Layout, manifest: dict[str, FileDigest], doc_id: str) -> list[FileDigest]:
+    """Writes each Parquet file that has rows of the document again, without them; gives the new digests.
+
+    A file that a killed withdrawal wrote is none that was sealed, but holds no such row any more: it is taken as it is.
+    """
+    changed = []
+    folders = {place.value for place in PLACES} | {"index"}
+    for name, sealed in manifest.items():
+        if not name.endswith(".parquet") or not (name.split("/")[0] in folders or name == "statistics/samples.parquet"):
+            continue
+        path = files.join(layout.output, *name.split("/"))
+        with files.open_read(path) as stream:
+            file = pq.ParquetFile(stream)
+            rows = _rows_of(file.read(columns=["doc_id"])["doc_id"], doc_id)
+        found = digest_file(path, name, blocks=True)
+        if len(rows):
+            if found != sealed:
+                raise JobError(f"{path}: is not as it was sealed; run 'reserve verify {layout.output}' first")
+            table = files.read_parquet(path)
+            kept = np.setdiff1d(np.arange(table.num_rows), rows)
+            dictionary = name.split("/")[0] != "index"
+            group = max(1, file.metadata.row_group(0).num_rows) if file.num_row_groups else 1
+            found = write_parquet(path, name, table.take(kept), use_dictionary=dictionary, row_group_size=group)
+        if found != sealed:
+            changed.append(found)
+    return changed
+
+
+def _rows_of(ids: pa.ChunkedArray, doc_id: str) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    wanted = pa.scalar(doc_id) if pa.types.is_string(ids.type) else pa.scalar(bytes.fromhex(doc_id), ids.type)
+    return np.flatnonzero(pc.equal(ids, wanted).to_numpy())
