@@ -14,12 +14,12 @@ import contextlib
 import hashlib
 import json
 import os
-import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from itertools import pairwise
 from typing import Any, BinaryIO, Final
 
+import deflate
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -74,7 +74,7 @@ class Digester:
                 if within == 0:
                     self._blocks.append(0)
                 step = min(BLOCK - within, len(view) - at)
-                self._blocks[-1] = zlib.crc32(view[at : at + step], self._blocks[-1])
+                self._blocks[-1] = deflate.crc32(view[at : at + step], self._blocks[-1])
                 at += step
         self.size += len(view)
 
