@@ -6,11 +6,11 @@
         --causal LM LM --classifier CL/model
 
 One table: the embedded detector, a sequence classifier, Fast-DetectGPT and Binoculars over a pair of causal models, and
-a cascade of the embedded detector before each. The expensive detectors are calibrated on ``--calibration``; the band of
-a cascade is chosen on one half of ``--text``, by group, and everything in the table is counted on the other: the share
-of texts with the expensive detector's own verdict, of all texts and of those that it flags, and what was sent. MB are
-those of the whole texts, of which a detector reads the beginning: 3,000 characters, or ``--max-tokens``. Detectors of
-transformers read on one thread, each text alone; loading is no part of the time.
+cascades of the embedded detector before each, one for each ``--flagged-agreement``. The expensive detectors are
+calibrated on ``--calibration``; the band of a cascade is chosen on one half of ``--text``, by group, and everything in
+the table is counted on the other: the share of texts with the expensive detector's own verdict, of all texts and of
+those that it flags, and what was sent. MB are those of the whole texts, of which a detector reads the beginning: 3,000
+characters, or ``--max-tokens``. Detectors of transformers read on one thread, each text alone; loading is not timed.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from detectors.model_fitting import CalibrationOptions
 from detectors.model_folder import open_detector
 from detectors.models import ModelOptions
 
-_HEADER = f"{'detector':<34}{'MB/s':>9}{'texts/s':>9}{'MB':>7}"
+_HEADER = f"{'detector':<44}{'MB/s':>9}{'texts/s':>9}{'MB':>7}"
 _CASCADE = (
     f"\n{'cascade: embedded before':<26}{'texts':>6}{'same verdict':>13}{'95 % interval':>18}{'flagged':>8}"
     f"{'same verdict':>13}{'95 % interval':>18}{'sent':>7}{'sent chars':>11}{'time':>7}"
@@ -95,6 +95,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--texts", type=int, default=200, help="texts of each set and label, to calibrate and to choose"
     )
+    parser.add_argument(
+        "--flagged-agreement",
+        type=float,
+        nargs="+",
+        default=[0.95],
+        help="verdicts to keep on texts that the expensive detector flags; a cascade each",
+    )
     options = parser.parse_args(arguments)
     os.sched_setaffinity(0, {sorted(os.sched_getaffinity(0))[0]})
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
@@ -109,13 +116,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
         rows += [(kind, detector, options.megabytes) for kind, detector in expensive.items()]
         records = {}
         for kind, detector in expensive.items():
-            fitted = fit_cascade(embedded, detector, corpus, CascadeOptions(texts=options.texts))
-            records[kind] = fitted.record
-            rows.append((f"cascade: embedded, {kind}", fitted.cascade, options.megabytes))
+            for share in options.flagged_agreement:
+                how = CascadeOptions(texts=options.texts, flagged_agreement=share)
+                fitted = fit_cascade(embedded, detector, corpus, how)
+                records[f"{kind}, {share:.0%}"] = fitted.record
+                rows.append((f"cascade: embedded, {kind}, {share:.0%}", fitted.cascade, options.megabytes))
         print(_HEADER)
         for label, detector, megabytes in rows:
             rate, texts, size = speed(detector, corpus, megabytes)
-            print(f"{label:<34}{rate:>9.3f}{texts:>9.1f}{size:>7.2f}", flush=True)
+            print(f"{label:<44}{rate:>9.3f}{texts:>9.1f}{size:>7.2f}", flush=True)
         print(_CASCADE)
         for kind, record in records.items():
             print(line(kind, record))

@@ -164,6 +164,12 @@ def _add_calibrate(commands: Any, command: Add) -> None:
         help="of a cascade: verdicts that are to be the expensive detector's own, on all texts and on those that it "
         "flags (default: 0.95)",
     )
+    parser.add_argument(
+        "--flagged-agreement",
+        type=float,
+        metavar="SHARE",
+        help="of a cascade: another share for the texts that the expensive detector flags; a lower one sends it less",
+    )
 
 
 def _calibrate(options: argparse.Namespace) -> int:
@@ -188,7 +194,7 @@ def _calibrate(options: argparse.Namespace) -> int:
             machine_labels=options.machine_label,
             reading=ModelOptions(**_given(options, "max_tokens", "minimum_tokens", "device", "dtype")),
             options=CalibrationOptions(**_given(options, "texts")),
-            cascade=CascadeOptions(**_given(options, "texts", "agreement")),
+            cascade=CascadeOptions(**_given(options, "texts", "agreement", "flagged_agreement")),
             open_detector=load_detector,
             progress=say,
         )
@@ -208,7 +214,8 @@ def _refuse(options: argparse.Namespace) -> None:
     if options.texts is not None and options.texts < 1:
         raise UsageError(f"--texts {options.texts}: it is 1 at least")
     cascade = options.kind == "cascade"
-    foreign = ("machine_label", "max_tokens", "minimum_tokens", "device", "dtype") if cascade else ("agreement",)
+    of_models = ("machine_label", "max_tokens", "minimum_tokens", "device", "dtype")
+    foreign = of_models if cascade else ("agreement", "flagged_agreement")
     for name in foreign:
         if getattr(options, name):
             what = "a cascade reads with its detectors' own options" if cascade else "only a cascade has one"
