@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from pipelines.cli_detectors import add_detectors
+from pipelines.cli_sample import add_sample
 from pipelines.cli_seal import add_seal
 from pipelines.cli_watermark import add_watermark
 from pipelines.errors import DEBUG, JobError, UsageError
@@ -78,6 +79,7 @@ def _parser() -> argparse.ArgumentParser:
     add_detectors(commands, _command)
     add_watermark(commands, _command)
     add_seal(commands, _command)
+    add_sample(commands, _command)
     return parser
 
 
