@@ -15,6 +15,7 @@ from pipelines import files, remote, s3_files
 from pipelines.errors import UsageError
 from pipelines.ingest.shards import find_shards
 from pipelines.job import load_job
+from pipelines.reserve.verify import verify
 from pipelines.run import run
 from tests.crawls import digests, write_wet
 from tests.serving import DROP, Answer, Cut, Proxy, proxy
@@ -232,3 +233,6 @@ def test_a_job_from_s3_to_s3_gives_the_bytes_of_a_local_one(s3: Proxy, tmp_path:
         copy.write_bytes(files.read_bytes(written.path))
     assert digests(tmp_path / "copy") == digests(tmp_path / "out")
     assert run(remote_job).already_whole
+    assert verify("s3://out/one").whole
+    files.write_bytes("s3://out/one/README.md", b"other words")
+    assert [problem.file for problem in verify("s3://out/one").problems] == ["README.md"]
