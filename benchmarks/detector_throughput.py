@@ -23,6 +23,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from detectors import load_detector
@@ -71,6 +72,15 @@ def folders(options: argparse.Namespace, root: Path) -> dict[str, Path]:
     return {kind: root / kind for kind in wanted}
 
 
+def thinned(corpus: Corpus, share: float) -> Corpus:
+    """With so many of its machine texts left out, by chance, that they make up this share."""
+    machine = np.flatnonzero(corpus.machine)
+    human = np.flatnonzero(~corpus.machine)
+    count = min(len(machine), round(len(human) * share / (1 - share)))
+    kept = np.random.default_rng(1).choice(machine, count, replace=False)
+    return corpus.take(np.sort(np.concatenate([human, kept])))
+
+
 def line(name: str, record: dict[str, Any]) -> str:
     return (
         f"{name:<26}{agreement(record, 'judged', '')}{agreement(record, 'flagged', 'flagged_'):>41}"
@@ -102,6 +112,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         default=[0.95],
         help="verdicts to keep on texts that the expensive detector flags; a cascade each",
     )
+    parser.add_argument("--machine-share", type=float, help="of the text for the cascades, as in a crawl; default: all")
     options = parser.parse_args(arguments)
     os.sched_setaffinity(0, {sorted(os.sched_getaffinity(0))[0]})
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
@@ -118,7 +129,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for kind, detector in expensive.items():
             for share in options.flagged_agreement:
                 how = CascadeOptions(texts=options.texts, flagged_agreement=share)
-                fitted = fit_cascade(embedded, detector, corpus, how)
+                mixed = corpus if options.machine_share is None else thinned(corpus, options.machine_share)
+                fitted = fit_cascade(embedded, detector, mixed, how)
                 records[f"{kind}, {share:.0%}"] = fitted.record
                 rows.append((f"cascade: embedded, {kind}, {share:.0%}", fitted.cascade, options.megabytes))
         print(_HEADER)

@@ -301,6 +301,7 @@ def test_names_without_address_are_told_at_once() -> None:
         find_shards(["http://nowhere.invalid/a.gz"])
 
 
+@pytest.mark.slow
 def test_a_job_over_a_failing_server_gives_the_bytes_of_a_local_one(tmp_path: Path) -> None:
     write_wet(tmp_path / "mirror" / "crawl-data" / "wet", shards=3, count=60)
     shards = sorted((tmp_path / "mirror").rglob("*.gz"))

@@ -114,6 +114,7 @@ def test_same_bytes_for_two_workers(crawl: str, fitted: Path, tmp_path: Path) ->
     assert digests(tmp_path / "out") == digests(fitted)
 
 
+@pytest.mark.slow
 def test_a_run_that_stopped_goes_on_and_counts_anew_what_changed(
     crawl: str, fitted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -88,6 +88,7 @@ def test_the_estimate_is_that_of_the_documents_written(finished: Path) -> None:
     assert whole["estimate_likelihood"] == pytest.approx(expected, abs=0.02)  # copies weigh less in the counts
 
 
+@pytest.mark.slow
 def test_workers_change_no_bit(crawl: str, finished: Path, tmp_path: Path) -> None:
     again = ran(crawl, tmp_path / "out", workers=2)
     name = "statistics/prevalence.parquet"

@@ -72,6 +72,7 @@ def test_killed_runs_go_on_and_end_in_the_same_bytes(
         assert "not read again" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_worker_that_dies_ends_the_job_which_then_goes_on(crawl: str, undisturbed: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     command = [sys.executable, "-m", "pipelines.cli", "run", "--input", crawl, "--output", str(out), "--workers", "2"]

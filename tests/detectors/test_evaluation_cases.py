@@ -147,6 +147,7 @@ def test_rates_that_the_sample_does_not_allow_have_a_reason(corpus: Corpus) -> N
     assert result.tpr_at_0_1_percent_fpr is result.tpr_at_0_01_percent_fpr is None
 
 
+@pytest.mark.slow
 def test_frozen_rates_cover_where_a_binomial_interval_does_not() -> None:
     truth = 1 - norm.cdf(norm.ppf(0.99) - 2)
     random, runs, clustered, naive = np.random.default_rng(0), 80, 0, 0

@@ -48,6 +48,7 @@ def decoded_bytes(monkeypatch: pytest.MonkeyPatch, data: bytes) -> tuple[int, in
     return given, len(found.documents) + len(found.rejects)
 
 
+@pytest.mark.slow
 def test_members_that_overlap_are_not_decoded_without_bound(monkeypatch):
     # Each begins as a member does and stores what follows it.
     one = b"\x1f\x8b\x08\0\0\0\0\0\0\x03\x01\xff\xff\0\0WARC/1.0\r\nA: b"

@@ -178,6 +178,7 @@ def test_the_same_bytes_for_any_number_of_workers(marked: Marked, tmp_path: Path
     assert crawls.digests(tmp_path / "out") == crawls.digests(marked.output)
 
 
+@pytest.mark.slow
 def test_without_sites_only_documents_are_found_and_keys_are_not_said_on_the_way(
     marked: Marked, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

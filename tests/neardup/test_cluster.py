@@ -150,6 +150,7 @@ def check_choices(
             assert row["older_jaccard"] == (told(i, like) if older else None)
 
 
+@pytest.mark.slow
 def test_the_result_does_not_depend_on_ranges_order_batches_or_workers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -142,6 +142,7 @@ def test_no_edges_at_all(tmp_path: Path) -> None:
     assert found(tmp_path, loops, count=1, ranges=3) == [b""] * 3
 
 
+@pytest.mark.slow
 def test_a_long_chain_takes_a_logarithmic_number_of_rounds(tmp_path: Path) -> None:
     jobs = []
 
@@ -175,6 +176,7 @@ def test_many_small_components(tmp_path: Path) -> None:
     found(tmp_path, rng.permutation(edges), count=9)
 
 
+@pytest.mark.slow
 def test_the_bytes_depend_on_the_components_and_the_ranges_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -128,6 +128,7 @@ def test_only_a_key_of_the_first_may_go_on(first: Path, folder: Path, tmp_path: 
         seal_run(crawl, tmp_path / "out", None, inspect={"detector": "none"}, seal={"after": str(tmp_path)})
 
 
+@pytest.mark.slow
 def test_the_same_seal_for_any_workers_order_and_resumed(
     folder: Path, first: Path, key: KeyFiles, tmp_path: Path
 ) -> None:

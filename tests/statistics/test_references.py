@@ -118,6 +118,7 @@ def unknown_parts(rounds, sources, kinds):
     return np.mean(held, axis=0)
 
 
+@pytest.mark.slow
 def test_coverage_of_a_mixture_in_unequal_parts():
     rounds = 40  # the slow test below counts closely
     unknown, equal = unknown_parts(rounds, 25, 25)
