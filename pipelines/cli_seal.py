@@ -120,6 +120,7 @@ def _withdraw(options: argparse.Namespace) -> int:
         return [rewrite_report(output), rewrite_croissant(output)]
 
     gone = withdraw(options.output, options.doc_id, options.reason, _signers(options), rewrite)
+    _close(options.output)
     print(f"withdrawn  {gone.doc_id}, entry {gone.index:,} of the log\nverify     reserve verify {options.output}")
     return 0
 
@@ -160,6 +161,7 @@ def _sign(options: argparse.Namespace) -> int:
 
     sealed, signers = _sealed(options.output), _signers(options)
     done = sign(sealed.folder, sealed.checkpoint.origin, sealed.tree, signers, sealed.note.signatures)
+    _close(options.output)
     print(f"signed  {done.checkpoint.origin}, {done.checkpoint.size:,} entries")
     for signer in signers:
         print(f"by      {signer.verifier}")
@@ -182,10 +184,12 @@ def _timestamp(options: argparse.Namespace) -> int:
     folder = _sealed(options.output).folder
     if options.attach:
         print(attach(folder, _file(options.attach), _roots(options.roots), options.attach).statement)
+        _close(options.output)
         return 0
     if not options.out:
         raise UsageError("--out: name the file for the request")
     Path(options.out).write_bytes(write_request(folder, Kind(options.request)))
+    _close(options.output)
     print(f"request  {options.out}\nattach   reserve seal timestamp {options.output} --attach ANSWER")
     return 0
 
@@ -271,6 +275,13 @@ def _sealed(output: str) -> Any:
     if sealed is None:
         raise UsageError(f"{output}: holds no seal (no seal/checkpoint)")
     return sealed
+
+
+def _close(output: str) -> None:
+    from pipelines.layout import Layout
+    from pipelines.sealing import make_read_only
+
+    make_read_only(Layout(output))
 
 
 def _earlier(path: str) -> Any:

@@ -33,10 +33,20 @@ def plan_seal(job: Job, context: Mapping[str, str | None]) -> Sealing | None:
         return None
     earlier = None
     if options.after is not None:
+        if _same_folder(options.after, job.output):
+            raise UsageError(
+                f"seal.after: {options.after} is the output itself; a release goes into a folder of its own"
+            )
         earlier = read_seal(Layout(options.after).seal)
         if earlier is None:
             raise UsageError(f"seal.after: {options.after} holds no seal; name the output of an earlier run")
     return sealing(_signers(options), options.origin, context, earlier)
+
+
+def _same_folder(one: str, other: str) -> bool:
+    if files.is_local(one) and files.is_local(other):
+        return os.path.realpath(one) == os.path.realpath(other)
+    return one.rstrip("/") == other.rstrip("/")
 
 
 def _signers(options: Seal) -> tuple[Any, ...]:

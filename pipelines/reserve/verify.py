@@ -259,9 +259,8 @@ def _files(
     context = context_digest(result.chain.latest.release.context)
     documents = _Sealed(reader, result.chain)
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(max(1, workers)) as pool:
-        read = pool.map(
-            lambda name: _read(paths[name], manifest[name], context, Path(folder) / str(both.index(name))), both
-        )
+        scratch = {name: Path(folder) / str(number) for number, name in enumerate(both)}
+        read = pool.map(lambda name: _read(paths[name], manifest[name], context, scratch[name]), both)
         parts = dict(zip(both, read, strict=True))
         changed = {name for name, part in parts.items() if part.found != manifest[name]}
         for name in sorted(changed):
@@ -294,7 +293,10 @@ def _names(manifest: Mapping[str, FileDigest], paths: Mapping[str, str]) -> list
 
 def _read(path: str, sealed: FileDigest, context: bytes, scratch: Path) -> _Part:
     """Digests one file and, where it is a part with documents, makes its entries again."""
-    found = digest_file(path, sealed.file)
+    try:
+        found = digest_file(path, sealed.file)
+    except OSError as error:
+        raise JobError(f"{path}: cannot be read: {error.strerror or error}; nothing is known of it") from None
     place = _place(sealed.file)
     if place is None:
         return _Part(found, [], None, 0)

@@ -124,6 +124,8 @@ def test_only_a_key_of_the_first_may_go_on(first: Path, folder: Path, tmp_path: 
     seal = {"after": str(first), "origin": "else.example"}
     with pytest.raises(UsageError, match=r"give seal\.origin=example\.com/reserve"):
         seal_run(crawl, tmp_path / "out", other.private, inspect={"detector": "none"}, seal=seal)
+    with pytest.raises(UsageError, match="is the output itself"):
+        seal_run(crawl, tmp_path / "out", None, inspect={"detector": "none"}, seal={"after": f"{tmp_path}/x/../out"})
     with pytest.raises(UsageError, match="holds no seal"):
         seal_run(crawl, tmp_path / "out", None, inspect={"detector": "none"}, seal={"after": str(tmp_path)})
 
@@ -211,6 +213,7 @@ def test_a_withdrawal_leaves_a_tombstone(second: Path, key: KeyFiles, tmp_path: 
     command = ["withdraw", str(output), doc_id, "--reason", "asked for by its author"]
     assert main(command) == 2  # without the key
     assert main([*command, "--key", str(key.private)]) == 0
+    assert {path.stat().st_mode & 0o222 for path in output.rglob("*") if path.is_file()} == {0}
     result = verify(str(output), [verifier], since=before)
     assert result.whole, result.problems
     assert result.chain is not None
