@@ -193,7 +193,7 @@ def read_passphrase(
 def _ask(confirm: bool) -> bytes:
     if not sys.stdin.isatty():
         raise UsageError(
-            "pass phrase: there is no terminal to ask at; name a file or an environment variable, or give --no-passphrase"
+            "pass phrase: there is no terminal to ask at; name a file or a variable, or give --no-passphrase"
         )
     phrase = getpass.getpass("Pass phrase: ")
     if confirm and getpass.getpass("Once more: ") != phrase:
