@@ -98,7 +98,7 @@ class Sealer:
         known[layout.name(layout.summary)] = digest_of(summary, layout.name(layout.summary))
         for path in outside_seal(layout):
             if (name := layout.name(path)) not in known:
-                known[name] = digest_file(path, name, blocks=True)
+                known[name] = digest_file(path, name)
         return self._writer.close(records, manifest_bytes(known.values()))
 
 

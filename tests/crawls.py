@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipelines.demo import Page, embedded_crawl
+from pipelines.job import Job, load_job
 
 SHARED = Path(__file__).parents[2] / "shared"
 
@@ -29,6 +30,11 @@ def rows(count: int = 150) -> list[dict[str, str]]:
         }
         for page in pages(count)
     ]
+
+
+def job(crawl: str, output: Path, **settings: object) -> Job:
+    """A job of one worker that writes small parts."""
+    return load_job(None, {"input": [crawl], "output": str(output), "workers": 1, "part_bytes": 1 << 20, **settings})
 
 
 def write_jsonl(folder: Path, shards: int = 3, count: int = 150) -> str:

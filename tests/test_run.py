@@ -13,9 +13,8 @@ import pytest
 
 from pipelines.cli import main
 from pipelines.errors import UsageError
-from pipelines.job import Job, load_job
 from pipelines.run import run
-from tests.crawls import SHARED, column, digests, rows, write_jsonl, write_parquet, write_wet
+from tests.crawls import SHARED, column, digests, job, rows, write_jsonl, write_parquet, write_wet
 
 DOCUMENTS = ("reserve", "quarantine", "review")
 
@@ -30,10 +29,6 @@ def undisturbed(crawl: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     output = tmp_path_factory.mktemp("undisturbed") / "out"
     run(job(crawl, output))
     return output
-
-
-def job(crawl: str, output: Path, **settings: object) -> Job:
-    return load_job(None, {"input": [crawl], "output": str(output), "workers": 1, "part_bytes": 1 << 20, **settings})
 
 
 def test_every_record_ends_in_exactly_one_place(undisturbed: Path) -> None:

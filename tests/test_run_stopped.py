@@ -11,13 +11,8 @@ from pathlib import Path
 import pytest
 
 from pipelines.cli import main
-from pipelines.job import Job, load_job
 from pipelines.run import run
-from tests.crawls import digests, write_jsonl
-
-
-def job(crawl: str, output: Path, **settings: object) -> Job:
-    return load_job(None, {"input": [crawl], "output": str(output), "workers": 1, "part_bytes": 1 << 20, **settings})
+from tests.crawls import digests, job, write_jsonl
 
 
 @pytest.fixture(scope="module")

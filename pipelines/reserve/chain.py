@@ -41,6 +41,22 @@ class Chain(NamedTuple):
         """SHA-256, in hex, of the manifest that holds now."""
         return self.withdrawals[-1][1].manifest if self.withdrawals else self.latest.release.manifest
 
+    @property
+    def withdrawn(self) -> set[int]:
+        """Where in the log the entries of withdrawn documents stand."""
+        return {withdrawal.index for _, withdrawal in self.withdrawals}
+
+    def bisect(self, reader: TileReader, entry: bytes) -> int:
+        """Where the first document of the latest release stands whose entry is not below these bytes."""
+        low, high = self.latest.first, self.latest.at
+        while low < high:
+            middle = (low + high) // 2
+            if reader.entry(middle) < entry:
+                low = middle + 1
+            else:
+                high = middle
+        return low
+
 
 def chain_of(reader: TileReader) -> Chain:
     """Reads releases and withdrawals, and checks that each says the truth of the log before it.

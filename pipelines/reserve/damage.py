@@ -15,7 +15,7 @@ from pipelines.records import Place
 from pipelines.reserve.encoding import Bytes
 from pipelines.reserve.entries import DOC_ID, PLACE, PLACES, differing
 from pipelines.reserve.leaves import Group, GroupError, part_groups
-from pipelines.reserve.manifest import FileDigest, digest_file, first_difference
+from pipelines.reserve.manifest import FileDigest, first_difference
 
 # Gives the sealed entries (188,) of some documents, by the bytes of their `doc_id`: mostly one, but a capture may stand
 # in two shards. Those that were withdrawn are not among them.
@@ -68,9 +68,8 @@ class Problem(NamedTuple):
         return f"{self.kind}: {where}: {self.detail}" if where else f"{self.kind}: {self.detail}"
 
 
-def changed_file(path: str, sealed: FileDigest) -> Problem:
+def changed_file(path: str, sealed: FileDigest, found: FileDigest) -> Problem:
     """How the bytes of a file differ from what was sealed."""
-    found = digest_file(path, sealed.file, blocks=True)
     begin, end = first_difference(sealed, found) or (0, 0)
     # Within its last block a file that was cut cannot be told from one that was written anew, but by Parquet's end.
     if found.size < sealed.size and end >= found.size and not _ends_as_parquet(path):

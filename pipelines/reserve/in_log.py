@@ -38,7 +38,7 @@ class Prover:
         self._output, self._sealed, self._reader = output, sealed, sealed.reader()
         self._first, self._end = chain.latest.first, chain.latest.at
         self._context = context_digest(chain.latest.release.context)
-        self._withdrawn = {withdrawal.index for _, withdrawal in chain.withdrawals}
+        self._withdrawn = chain.withdrawn
         self._root_of = functools.lru_cache(_SUBTREES)(self._reader.root_of)
         self.sealed_rows = chain.latest.release.records
 

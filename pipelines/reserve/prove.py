@@ -116,14 +116,8 @@ def _log_part(sealed: Sealed, reader: TileReader, index: int, entry: bytes) -> d
 
 def find_entry(reader: TileReader, chain: Chain, entry: bytes) -> int | None:
     """The index of a document's entry in the latest release, by bisection; None where it is not there."""
-    low, high = chain.latest.first, chain.latest.at
-    while low < high:
-        middle = (low + high) // 2
-        if reader.entry(middle) < entry:
-            low = middle + 1
-        else:
-            high = middle
-    return low if low < chain.latest.at and reader.entry(low) == entry else None
+    at = chain.bisect(reader, entry)
+    return at if at < chain.latest.at and reader.entry(at) == entry else None
 
 
 def check(proof: Any, keys: Sequence[Verifier] = (), source: str = "proof") -> Checked:

@@ -254,7 +254,8 @@ def _files(
         for name in both:
             size = files.stat(paths[name]).size_in_bytes
             if size != manifest[name].size:
-                result.problems.append(changed_file(paths[name], manifest[name]))
+                found = digest_file(paths[name], name)
+                result.problems.append(changed_file(paths[name], manifest[name], found))
         return
     context = context_digest(result.chain.latest.release.context)
     documents = _Sealed(reader, result.chain)
@@ -264,7 +265,7 @@ def _files(
         parts = dict(zip(both, read, strict=True))
         changed = {name for name, part in parts.items() if part.found != manifest[name]}
         for name in sorted(changed):
-            result.problems += _changed(paths[name], manifest[name], context, documents)
+            result.problems += _changed(paths[name], manifest[name], parts[name].found, context, documents)
         result.bytes_read = sum(part.found.size for part in parts.values())
         result.documents = sum(part.rows for part in parts.values())
         entries = [part.entries for part in parts.values() if part.entries]
@@ -305,15 +306,15 @@ def _read(path: str, sealed: FileDigest, context: bytes, scratch: Path) -> _Part
     return _Part(found, [], PartEntries(str(scratch), counts), sum(counts))
 
 
-def _changed(path: str, sealed: FileDigest, context: bytes, documents: _Sealed) -> list[Problem]:
-    first, place = changed_file(path, sealed), _place(sealed.file)
+def _changed(path: str, sealed: FileDigest, found: FileDigest, context: bytes, documents: _Sealed) -> list[Problem]:
+    first, place = changed_file(path, sealed, found), _place(sealed.file)
     if place is None:
         return [first]
-    found = examine(path, sealed.file, place, context, documents.lookup)
-    if not found:
+    problems = examine(path, sealed.file, place, context, documents.lookup)
+    if not problems:
         detail = f"{first.detail}; no document there differs: headers, statistics or padding of the file were changed"
         return [first._replace(detail=detail)]
-    return [first, *found[:_MOST]]
+    return [first, *problems[:_MOST]]
 
 
 def _place(name: str) -> Place | None:
@@ -341,7 +342,7 @@ class _Sealed:
 
     def __init__(self, reader: TileReader, chain: Chain) -> None:
         self._reader, self._latest = reader, chain.latest
-        self._withdrawn = {withdrawal.index for _, withdrawal in chain.withdrawals}
+        self._withdrawn = chain.withdrawn
 
     def chunks(self) -> Iterator[Bytes]:
         """(n, 188), in the order of the log. Raises JobError where an entry is no document's."""

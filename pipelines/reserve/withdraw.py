@@ -63,7 +63,7 @@ def withdraw(
     indexes = _indexes(reader, chain, doc_id)
     manifest = _manifest(sealed, chain)
     changed = _without(layout, manifest, doc_id)
-    changed += [digest_file(path, layout.name(path), blocks=True) for path in rewrite(output)]
+    changed += [digest_file(path, layout.name(path)) for path in rewrite(output)]
     content = manifest_bytes({**manifest, **{one.file: one for one in changed}}.values())
     at = canonical_time((when or datetime.now(UTC)).replace(microsecond=0))
     digest = hashlib.sha256(content).hexdigest()
@@ -85,19 +85,12 @@ def _indexes(reader: TileReader, chain: Chain, doc_id: str) -> list[int]:
         key = b""
     if len(key) != DOC_ID.stop - DOC_ID.start:
         raise UsageError(f"{doc_id}: a doc_id is 32 hex digits, and a withdrawal wants them all")
-    low, high = chain.latest.first, chain.latest.at
-    while low < high:
-        middle = (low + high) // 2
-        if reader.entry(middle) < DOCUMENT + key:
-            low = middle + 1
-        else:
-            high = middle
-    gone = {withdrawal.index for _, withdrawal in chain.withdrawals}
+    at = chain.bisect(reader, DOCUMENT + key)
     found = []
-    while low < chain.latest.at and reader.entry(low)[DOC_ID] == key:
-        if low not in gone:
-            found.append(low)
-        low += 1
+    while at < chain.latest.at and reader.entry(at)[DOC_ID] == key:
+        if at not in chain.withdrawn:
+            found.append(at)
+        at += 1
     if not found:
         known = any(withdrawal.doc_id == doc_id for _, withdrawal in chain.withdrawals)
         raise UsageError(f"{doc_id}: {'was withdrawn before' if known else 'is no document of this release'}")
@@ -125,7 +118,7 @@ def _without(layout: Layout, manifest: dict[str, FileDigest], doc_id: str) -> li
         with files.open_read(path) as stream:
             file = pq.ParquetFile(stream)
             rows = _rows_of(file.read(columns=["doc_id"])["doc_id"], doc_id)
-        found = digest_file(path, name, blocks=True)
+        found = digest_file(path, name)
         if len(rows):
             if found != sealed:
                 raise JobError(f"{path}: is not as it was sealed; run 'reserve verify {layout.output}' first")
