@@ -19,6 +19,7 @@ from pipelines.cascades import DECIDED
 from pipelines.job import Inspect
 from pipelines.neardup.minhash import sign
 from pipelines.neardup.options import NearDup
+from pipelines.opinions import OPINION
 from pipelines.provenance.declarations import declarations
 from pipelines.provenance.hidden import hidden_characters, hidden_in_markup
 from pipelines.provenance.leaks import leaked_markup, leaked_phrases
@@ -28,9 +29,17 @@ from pipelines.records import EVIDENCE_ITEM, STAGED, Evidence, EvidenceBuilder, 
 class Checks:
     """All checks that a job asks for, ready to run."""
 
-    def __init__(self, options: Inspect, detector: Detector | None, neardup: NearDup) -> None:
+    def __init__(
+        self,
+        options: Inspect,
+        detector: Detector | None,
+        neardup: NearDup,
+        others: Mapping[str, Detector] | None = None,
+    ) -> None:
+        """``others`` are detectors whose probabilities are noted, by the names that the notes carry."""
         self._options = options
         self._detector = detector
+        self._others = others or {}
         self._neardup = neardup
         self._signatures = signatures_schema(neardup.permutations)
 
@@ -53,6 +62,10 @@ class Checks:
         evidence.add_column(batch.column("evidence"))
         self._read_texts(texts, batch.column("evidence"), evidence)
         probability = self._detect(texts, languages, evidence)
+        for name, other in self._others.items():
+            evidence.add_items(
+                np.arange(len(texts)), _detector_evidence(name, other.score(texts, languages), OPINION, OPINION)
+            )
         text_sha256 = pa.array([hashlib.sha256(text.encode()).digest() for text in texts], pa.binary(32))
         staged = {name: batch.column(name) for name in batch.schema.names} | {
             "text_sha256": text_sha256,
@@ -97,9 +110,11 @@ class Checks:
         return pa.array(scores.probability, pa.float32(), from_pandas=True)
 
 
-def _detector_evidence(name: str, scores: Scores) -> pa.StructArray:
+def _detector_evidence(
+    name: str, scores: Scores, spoke: str = "machine_text", silent: str = "abstained"
+) -> pa.StructArray:
     rows = len(scores.score)
-    kind = pa.array(["machine_text" if reason is None else "abstained" for reason in scores.abstained], pa.string())
+    kind = pa.array([spoke if reason is None else silent for reason in scores.abstained], pa.string())
     details: list[str | None] = scores.abstained
     if scores.decided is not None:
         both = zip(scores.abstained, scores.decided, strict=True)

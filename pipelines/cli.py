@@ -10,9 +10,11 @@ import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
+from pipelines.cli_compare import add_compare
 from pipelines.cli_detectors import add_detectors
 from pipelines.cli_sample import add_sample
 from pipelines.cli_seal import add_seal
+from pipelines.cli_series import add_series
 from pipelines.cli_watermark import add_watermark
 from pipelines.errors import DEBUG, JobError, UsageError
 
@@ -80,6 +82,8 @@ def _parser() -> argparse.ArgumentParser:
     add_watermark(commands, _command)
     add_seal(commands, _command)
     add_sample(commands, _command)
+    add_series(commands, _command)
+    add_compare(commands, _command)
     return parser
 
 
@@ -270,6 +274,12 @@ def _add_report(commands: Any) -> None:
     parser.add_argument(
         "--out", metavar="FILE", help="file to write (default: report.html in OUT, if OUT is not sealed)"
     )
+    parser.add_argument(
+        "--format",
+        choices=["html", "md"],
+        default="html",
+        help="'md': Markdown for terminals and pull requests, printed where no file is named",
+    )
 
 
 def _report(options: argparse.Namespace) -> int:
@@ -277,9 +287,9 @@ def _report(options: argparse.Namespace) -> int:
     from pipelines.layout import Layout
     from pipelines.reserve.seal import read_seal
 
-    if options.out is None and read_seal(Layout(options.output).seal):
+    if options.out is None and options.format == "html" and read_seal(Layout(options.output).seal):
         raise UsageError(f"{options.output}: is sealed, and nothing sealed is written again; name a file with --out")
-    print(rewrite_report(options.output, options.out))
+    print(rewrite_report(options.output, options.out, options.format))
     return 0
 
 

@@ -33,6 +33,7 @@ from pipelines.job import Job
 from pipelines.layout import Staged
 from pipelines.marks.staged import marks_schema, staged_marks
 from pipelines.neardup.minhash import warm_up
+from pipelines.opinions import named
 from pipelines.records import REJECTS, STAGED, signatures_schema
 from pipelines.repeats import paragraphs as repeated
 from pipelines.repeats.options import Repeats
@@ -105,7 +106,8 @@ class InspectShard(beam.DoFn):  # type: ignore[misc]
         detector = None if options.detector == "none" else _loaded(options.detector)
         scanner = Scanner(self._registry, self._tables) if self._registry else None
         cascade = detector if isinstance(detector, Cascade) else None
-        self._looks = Looks(self._job, Checks(options, detector, self._job.neardup), scanner, cascade)
+        others = named([_loaded(name) for name in self._job.statistics.detectors], detector)
+        self._looks = Looks(self._job, Checks(options, detector, self._job.neardup, others), scanner, cascade)
         warm_up()
         if self._job.repeats.mode != "off":
             repeated.warm_up()

@@ -70,6 +70,20 @@ class Statistics(Options):
     """How shares and intervals are reported."""
 
     level: float = Field(0.95, gt=0.5, lt=1, description="level of all intervals")
+    panel: bool = Field(True, description="measure how varied the texts are, and whether that falls (panel.parquet)")
+    reference: str | None = Field(
+        None,
+        description="an earlier output whose pages from before the cut-off the panel compares with; default: the "
+        "crawl's own",
+    )
+    host_classes: str | None = Field(
+        None, description="YAML file that sorts hosts into classes, before the package's own rules"
+    )
+    detectors: Annotated[tuple[str, ...], BeforeValidator(as_tuple)] = Field(
+        (), description="further detectors (folders, or 'embedded'): their shares stand beside; they decide no verdict"
+    )
+    openlineage: bool = Field(False, description="write openlineage.json, a run event for lineage catalogues")
+    prometheus: bool = Field(False, description="write metrics.prom, the figures as Prometheus text")
 
 
 def _prior(value: object) -> dict[str, float] | None:
@@ -145,7 +159,8 @@ class Job(Options):
         content = ("input", "input_base", "against", "policy")
         execution = ("output", "workers", "runner", "runner_options", "keep_work", "seal")
         whole: dict[str, Any] = dict.fromkeys((*content, *execution), True)
-        return self.model_dump(mode="json", exclude={**whole, "watermarks": {"registry"}})
+        read = {"watermarks": {"registry"}, "statistics": {"reference", "host_classes", "detectors"}}
+        return self.model_dump(mode="json", exclude={**whole, **read})
 
 
 def load_job(path: str | None, overrides: Mapping[str, Any] | None = None, sets: Sequence[str] = ()) -> Job:

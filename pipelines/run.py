@@ -22,8 +22,9 @@ from pipelines.against import Archive, archived_parts, find_archives
 from pipelines.beam import execute
 from pipelines.cascades import summed, timing
 from pipelines.count_dated import dated_documents, how_dated
+from pipelines.counting import Basis, basis, counting
 from pipelines.errors import JobError, UsageError, one_line
-from pipelines.finish import Ending, finish
+from pipelines.finish import finish
 from pipelines.ingest.account import Account, Part, Read, misplaced, parts_of
 from pipelines.ingest.shards import Shard, find_shards
 from pipelines.inspect import InspectShards, Task
@@ -41,11 +42,11 @@ from pipelines.records import Place
 from pipelines.repeats.count import CountRepeats, ShardParagraphs
 from pipelines.reserve.seal import Sealing
 from pipelines.reserve.writer import Rules
+from pipelines.results import Ending
 from pipelines.sealing import make_read_only, plan_seal
 from pipelines.settle import How, Pack, Packing, SettlePacks, StagedName, pack
 from pipelines.standing import claimed, standing
 from pipelines.statistics.recalibrate import Dated
-from pipelines.statistics.tally import TallyRules
 from pipelines.versions import code_digest
 from watermark.registry import Registry, RegistryError, load_registry
 from watermark.scan import Scanner
@@ -78,6 +79,7 @@ class _Plan(NamedTuple):
     detector: Detector | None
     registry: Registry | None
     scanner: Scanner | None
+    basis: Basis  # of the statistics
     tasks: list[Task]
     sealing: Sealing | None
     digest: str  # of all that decides the output's bytes outside the seal
@@ -104,7 +106,7 @@ def run(job: Job, overwrite: bool = False) -> Result:
         packs = _settle(plan, inspected, findings, dated)
         markers = [_whole(files.read_json(plan.layout.settled(p.number)), p.digest) for p in packs]
         cascade = summed(marker.get("cascade") for marker in inspected)
-        read = (plan.shards, plan.archives, plan.policy, plan.detector, cascade, findings, dated)
+        read = (plan.shards, plan.archives, plan.policy, plan.detector, plan.basis, cascade, findings, dated)
         ending = Ending(job, plan.layout, *read, plan.sealing, plan.digest)
         summary = finish(ending, markers, records)
         if cascade:
@@ -139,6 +141,7 @@ def _plan(job: Job) -> _Plan:
     except (OSError, ValueError, ImportError) as error:
         raise UsageError(f"inspect.detector: {error}") from None
     registry, scanner = _keys(job)
+    statistics = basis(job, detector)
     layout = Layout(job.output)
     archives = find_archives(job.against, job.output, job.neardup)
     settings = {key: job.settings()[key] for key in ("ingest", "inspect", "neardup")}
@@ -148,6 +151,7 @@ def _plan(job: Job) -> _Plan:
         "settings": settings,
         "detector": model,
         "watermarks": [scanner.digest, job.watermarks.sites] if scanner else None,
+        "others": statistics.digest["detectors"],
         "code": code_digest(),
     }
     tasks = [
@@ -158,7 +162,7 @@ def _plan(job: Job) -> _Plan:
     # Without the times of change: copying a crawl changes those, and no byte of what comes of it.
     inputs = [[shard.name, shard.size] for shard in shards]
     earlier = [archive.digest for archive in archives]
-    whole = digest([job.settings(), policy.model_dump(mode="json"), base, inputs, earlier])
+    whole = digest([job.settings(), policy.model_dump(mode="json"), base, inputs, earlier, statistics.digest])
     decided = {
         "policy": digest(policy.model_dump(mode="json")),
         "models": model,
@@ -166,9 +170,8 @@ def _plan(job: Job) -> _Plan:
         "settings": digest(job.settings()),
         "code": code_digest(),
     }
-    return _Plan(
-        job, layout, shards, archives, policy, detector, registry, scanner, tasks, plan_seal(job, decided), whole
-    )
+    checks = (policy, detector, registry, scanner, statistics)
+    return _Plan(job, layout, shards, archives, *checks, tasks, plan_seal(job, decided), whole)
 
 
 def _keys(job: Job) -> tuple[Registry | None, Scanner | None]:
@@ -358,7 +361,8 @@ def _settle(plan: _Plan, inspected: list[dict[str, Any]], findings: Findings | N
         fusion = load_model(options.prior, options.cap) if options.enabled else None
         rules = _rules(plan)._replace(threshold=dated.choice.threshold) if dated else _rules(plan)
         context = plan.sealing.digest if plan.sealing else None
-        how = How(plan.layout, rules, _tally_rules(plan), index, plan.job.repeats, findings, fusion, context)
+        counted = counting(plan.job, plan.detector, plan.basis)
+        how = How(plan.layout, rules, counted, index, plan.job.repeats, findings, fusion, context)
         transform = SettlePacks(waiting, how)
         with Watch("settle", "parts", len(packs), len(done), count):
             execute(plan.job, len(waiting), len(waiting) * plan.job.part_bytes / _SETTLE_BYTES, transform)
@@ -371,6 +375,7 @@ def _packs(plan: _Plan, inspected: list[dict[str, Any]]) -> list[Pack]:
         for task, marker in zip(plan.tasks, inspected, strict=True)
     ]
     rules = [_cluster_digest(plan), plan.job.settings(), plan.policy.model_dump(mode="json"), bool(plan.sealing)]
+    rules.append(plan.basis.digest)
     return [
         Pack(number, tuple(p.shard for p in group), digest([number, [p.digest for p in group], rules]))
         for number, group in enumerate(pack(packings, plan.job.part_bytes))
@@ -381,11 +386,6 @@ def _rules(plan: _Plan) -> Rules:
     threshold = plan.detector.error_rates().decision.threshold if plan.detector else float("inf")
     archived = tuple(part.archive.digest for part in archived_parts(plan.archives, plan.layout))
     return Rules(plan.policy, plan.job.cutoff_at, threshold, archived)
-
-
-def _tally_rules(plan: _Plan) -> TallyRules:
-    threshold = plan.detector.error_rates().quantification.threshold if plan.detector else float("inf")
-    return TallyRules(plan.job.cutoff_at, threshold)
 
 
 def _cluster_digest(plan: _Plan) -> str:

@@ -15,9 +15,9 @@ import apache_beam as beam
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from pipelines import files
+from pipelines.counting import Counting, tallies
 from pipelines.errors import naming
 from pipelines.layout import DOCUMENT_PLACES, Layout, Staged
 from pipelines.marks.apply import TALLIED, Findings, tally_marks, with_marks
@@ -30,14 +30,7 @@ from pipelines.reserve.entries import document_entries
 from pipelines.reserve.index import index_part
 from pipelines.reserve.manifest import FileDigest, write_parquet
 from pipelines.reserve.unsealed import write_entries
-from pipelines.reserve.writer import Rules, StagedShard, gather, judge, output_part, rejects_part, samples
-from pipelines.statistics.tally import (
-    TallyRules,
-    tally_diversity,
-    tally_documents,
-    tally_rejects,
-    tally_signals,
-)
+from pipelines.reserve.writer import Rules, StagedShard, gather, judge, output_part, rejects_part
 
 REPEAT_TALLIES = ("repeat_shares", "repeat_samples")
 MARK_TALLY = "watermarks"
@@ -94,7 +87,7 @@ class How(NamedTuple):
 
     layout: Layout
     rules: Rules
-    tally: TallyRules
+    counting: Counting
     signing: NearDup | None  # of the index, if there is to be one
     repeats: Repeats
     findings: Findings | None  # of watermark tests, where the job looks for keys
@@ -167,7 +160,7 @@ def settle_pack(pack: Pack, how: How) -> Settled:
     marker: dict[str, Any] = {"digest": pack.digest, "records": records, "files": [asdict(one) for one in written]}
     if how.context is not None:
         marker["entries"] = write_entries(layout.entries(pack.number), entries)
-    for kind, table in (_tallies(judged, rejects, how.tally) | counts).items():
+    for kind, table in (tallies(judged, rejects, how.counting) | counts).items():
         files.write_parquet(layout.tally(kind, pack.number), table)
     files.write_json(layout.settled(pack.number), marker)
     return Settled(pack.number, records)
@@ -186,17 +179,3 @@ def _read(shard: StagedName, findings: Findings | None) -> StagedShard:
     if findings is not None:
         documents = with_marks(documents, read(paths.marks, TALLIED), findings)
     return StagedShard(shard.name, documents, read(paths.signatures), read(paths.clusters), read(paths.rejects))
-
-
-def _tallies(judged: pa.Table, rejects: pa.Table, rules: TallyRules) -> dict[str, pa.Table]:
-    characters = pc.utf8_length(judged["text"]).cast(pa.int64())
-    size = pc.fill_null(judged["cluster_size"], 1)
-    counted = judged.drop_columns(["text", "cluster_size"])
-    counted = counted.append_column("characters", characters).append_column("cluster_size", size)
-    return {
-        "documents": tally_documents(counted, rules),
-        "signals": tally_signals(counted),
-        "diversity": tally_diversity(counted),
-        "rejects": tally_rejects(rejects),
-        "samples": samples(judged),
-    }

@@ -10,8 +10,8 @@ import pytest
 
 from detectors.embedded import Embedded
 from detectors.histograms import histogram
-from pipelines.finish import detector_rates
 from pipelines.job import load_job
+from pipelines.results import detector_rates
 from pipelines.run import run
 from pipelines.statistics.mixture import likelihood_share, pooled
 from pipelines.statistics.options import PrevalenceOptions

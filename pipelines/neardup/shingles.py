@@ -111,7 +111,7 @@ def shingle_hashes(texts: pa.LargeStringArray, size: int) -> tuple[npt.NDArray[n
     starts, ends, data = text_buffers(texts)
     hashes = np.empty(2 * int((ends - starts).sum()) + len(texts), np.uint32)
     offsets = np.zeros(len(texts) + 1, np.int64)
-    _shingle_hashes(data, starts, ends, size, *tables(), _room(starts, ends), hashes, offsets)
+    _shingle_hashes(data, starts, ends, size, *tables(), token_room(starts, ends), hashes, offsets)
     return hashes[: offsets[-1]].copy(), offsets
 
 
@@ -123,7 +123,7 @@ def sequence_hashes(
     Two stretches have the same hash if their tokens are the same, in number and order; without any token it is 0.
     """
     hashes = np.empty(len(starts), np.uint64)
-    _sequence_hashes(data, starts, ends, *tables(), _room(starts, ends), hashes)
+    _sequence_hashes(data, starts, ends, *tables(), token_room(starts, ends), hashes)
     return hashes
 
 
@@ -158,7 +158,7 @@ def text_buffers(
     return starts, ends, data
 
 
-def _room(starts: npt.NDArray[np.int64], ends: npt.NDArray[np.int64]) -> npt.NDArray[np.uint64]:
+def token_room(starts: npt.NDArray[np.int64], ends: npt.NDArray[np.int64]) -> npt.NDArray[np.uint64]:
     """Room for the tokens of the longest stretch."""
     # No code point folds to more than two tokens for each of its UTF-8 bytes (a test holds it over all of Unicode).
     return np.empty(2 * int((ends - starts).max(initial=0)), np.uint64)
@@ -228,7 +228,7 @@ def _decode(data, at, end):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True, nogil=True)
-def _tokenise(data, at, end, start, folded, kind, ascii_letter, tokens):  # type: ignore[no-untyped-def]
+def tokenise(data, at, end, start, folded, kind, ascii_letter, tokens):  # type: ignore[no-untyped-def]
     """Writes the 64-bit hash of each token of ``data[at:end]`` to ``tokens``; gives their number."""
     prime, basis = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xCBF29CE484222325)
     count = 0
@@ -297,7 +297,7 @@ def _shingle_hashes(data, starts, ends, size, start, folded, kind, ascii_letter,
         oldest *= base
     at = 0
     for row in range(len(starts)):
-        count = _tokenise(data, starts[row], ends[row], start, folded, kind, ascii_letter, tokens)
+        count = tokenise(data, starts[row], ends[row], start, folded, kind, ascii_letter, tokens)
         rolling = np.uint64(0)
         if count == 0:
             for i in range(starts[row], ends[row]):
@@ -317,7 +317,7 @@ def _sequence_hashes(data, starts, ends, start, folded, kind, ascii_letter, toke
     """Fills ``hashes``. Each step mixes: polynomials modulo 2^64 collide whatever their base (Thue and Morse)."""
     step = np.uint64(0xD6E8FEB86659FD93)
     for row in range(len(starts)):
-        count = _tokenise(data, starts[row], ends[row], start, folded, kind, ascii_letter, tokens)
+        count = tokenise(data, starts[row], ends[row], start, folded, kind, ascii_letter, tokens)
         value = np.uint64(0)
         for i in range(count):
             value = _mix64((value ^ tokens[i]) + step)

@@ -82,6 +82,9 @@ def _estimates(output: str) -> dict[str, float]:
         raise PriorError(f"cannot be read: {' '.join(str(error).split())}") from None
     for name, wanted in {"margin": "month", "unit": "documents", "population": "deduplicated"}.items():
         table = table.filter(pc.equal(table[name], wanted))
+    if table.num_rows and "detector" in table.schema.names:
+        # Each detector has its own estimates, and the first is the one that decides.
+        table = table.filter(pc.fill_null(pc.equal(table["detector"], table["detector"][0]), True))
     table = table.filter(pc.and_(pc.is_valid(table["estimate"]), pc.invert(table["too_few"])))
     found = dict(zip(table["month"].to_pylist(), table["estimate"].to_pylist(), strict=True))
     shares = {month: min(max(share, _LEAST), 1 - _LEAST) for month, share in found.items()}

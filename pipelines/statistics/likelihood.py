@@ -101,13 +101,16 @@ class Likelihood:
 def wanted(cells: Cells, options: PrevalenceOptions) -> npt.NDArray[np.int64]:
     """The cells to compute, those of no host first of all.
 
-    Margins without a host: all of them and each language always, the others from ``min_judged`` documents on. With a
-    host: only documents as they were crawled, from ``min_host`` documents on, and of those the ``most_hosts`` largest.
+    Margins of one dimension, but the host's: from ``min_judged`` documents on; all of them and each language always.
+    Of two dimensions: by document only. With a host, or of three dimensions: only documents as they were crawled, from
+    ``min_host`` documents on, and of those the ``most_hosts`` largest.
     """
     documents = cells.count["rest_documents"]
-    some = documents > 0
-    if "host" not in cells.margin:
-        return np.flatnonzero(some if cells.margin in _ALWAYS else documents >= max(1, options.min_judged))
+    if cells.margin in _ALWAYS:
+        return np.flatnonzero(documents > 0)
+    if "host" not in cells.margin and len(cells.margin) < 3:
+        some = len(cells.margin) < 2 or cells.unit == "documents"
+        return np.flatnonzero(some & (documents >= max(1, options.min_judged)))
     if (cells.unit, cells.population) != ("documents", "crawled"):
         return np.zeros(0, np.int64)
     largest = np.argsort(-documents, kind="stable")[: options.most_hosts]

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 class PrevalenceOptions:
     """``level`` of the intervals; fewer than ``min_judged`` documents is too few; a false positive rate is taken from
     at least ``min_human`` documents from before the cut-off. The likelihood is computed for hosts with ``min_host``
-    scored documents or more, and for no more than the ``most_hosts`` largest cells of each margin with a host.
+    scored documents or more, and for no more than the ``most_hosts`` largest cells of each margin with a host. A share
+    by host of fewer than ``min_hosts`` hosts is of too few.
     """
 
     level: float = 0.95
@@ -17,3 +18,4 @@ class PrevalenceOptions:
     min_human: int = 200
     min_host: int = 100
     most_hosts: int = 500
+    min_hosts: int = 5

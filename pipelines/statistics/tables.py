@@ -9,6 +9,7 @@ A working example::
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,8 +17,9 @@ import pyarrow as pa
 
 from pipelines.records import Place
 from pipelines.statistics.diversity import diversity
+from pipelines.statistics.host_class import HostClasses
 from pipelines.statistics.options import PrevalenceOptions
-from pipelines.statistics.prevalence import prevalence
+from pipelines.statistics.prevalence import prevalences
 from pipelines.statistics.rates import DetectorRates
 
 ACCOUNTING = pa.schema(
@@ -43,12 +45,24 @@ class Tallies:
 
 
 def statistics_tables(
-    tallies: Tallies, rates: DetectorRates, options: PrevalenceOptions | None = None
+    tallies: Tallies,
+    rates: DetectorRates,
+    options: PrevalenceOptions | None = None,
+    further: Sequence[tuple[pa.Table, DetectorRates]] = (),
+    classes: HostClasses | None = None,
 ) -> dict[str, pa.Table]:
-    """``prevalence``, ``diversity``, ``signals`` and ``accounting``, each in a fixed order of rows."""
+    """``prevalence``, ``diversity``, ``signals`` and ``accounting``, each in a fixed order of rows.
+
+    Args:
+        tallies: of the whole crawl; those of documents are what the first detector, that of the headline, makes of it.
+        rates: of the first detector.
+        options: level and minima.
+        further: the merged ``tally_documents`` and the rates of each further detector.
+        classes: which host is of which class; by default by the package's rules.
+    """
     options = options or PrevalenceOptions()
     return {
-        "prevalence": prevalence(tallies.documents, rates, options),
+        "prevalence": prevalences([(tallies.documents, rates), *further], options, classes),
         "diversity": diversity(tallies.diversity, options.level),
         "signals": tallies.signals,
         "accounting": accounting(tallies.documents, tallies.rejects),

@@ -28,12 +28,12 @@ UNKNOWN = "unknown"  # the month of a page without a capture date, the host of a
 UNDETERMINED_LANGUAGE = "und"  # BCP 47
 SCORE_BINS = tuple("01234567")  # the bins of `detectors.histograms`, pooled in eights: two units of log-odds each
 _POOLED = BINS // len(SCORE_BINS)
-SQUARE_UNIT = 1024  # squared characters are counted in this unit, so that 64 bits last for 10^12 documents
+SQUARE_UNIT = 64  # squared tokens are counted in this unit, so that 64 bits last for 10^12 documents
 
 
 @dataclass(frozen=True)
 class TallyRules:
-    """What the counts hang on. ``threshold`` is the detector's quantification threshold, not the policy's."""
+    """What the counts hang on. ``threshold`` is the quantification threshold of the detector, not the policy's."""
 
     cutoff: datetime
     threshold: float
@@ -67,12 +67,12 @@ TALLY = pa.schema(
         pa.field("flagged", pa.bool_(), nullable=False),  # probability at or over the threshold
         pa.field("direct", pa.bool_(), nullable=False),  # declared or marked
         # Of the probability, one of SCORE_BINS; "" where the detector did not speak.
-        # A key rather than eight counts: one document makes one row of most cells, and characters come with it.
+        # A key rather than eight counts: one document makes one row of most cells, and tokens come with it.
         pa.field("bin", pa.string(), nullable=False),
         pa.field("documents", pa.int64(), nullable=False),
         pa.field("scored", pa.int64(), nullable=False),  # documents on which the detector spoke
-        pa.field("characters", pa.int64(), nullable=False),
-        pa.field("characters_squared", pa.int64(), nullable=False),  # in units of SQUARE_UNIT, rounded up by document
+        pa.field("tokens", pa.int64(), nullable=False),  # words: runs of letters and digits; a CJK character is one
+        pa.field("tokens_squared", pa.int64(), nullable=False),  # in units of SQUARE_UNIT, rounded up by document
         pa.field("clustered", pa.int64(), nullable=False),  # documents that share a cluster with another
         pa.field("copies", pa.int64(), nullable=False),  # the sizes of their clusters, summed over these documents
     ]
@@ -111,21 +111,27 @@ def diversity_schema(signature: pa.DataType) -> pa.Schema:
     )
 
 
-def tally_documents(table: pa.Table, rules: TallyRules) -> pa.Table:
-    """Documents and characters by :data:`DOCUMENT_KEYS`, of schema :data:`TALLY`.
+def tally_documents(table: pa.Table, rules: TallyRules, probability: str = "machine_probability") -> pa.Table:
+    """Documents and tokens by :data:`DOCUMENT_KEYS`, of schema :data:`TALLY`: what one detector makes of them.
+
+    Several detectors stand side by side, each with a tally of its own, at its own threshold::
+
+        tally_documents(pack, TallyRules(cutoff, threshold=0.9))
+        tally_documents(pack, TallyRules(cutoff, threshold=0.7), probability="probability_of_the_other")
 
     Args:
         table: one row a document of the crawl, duplicates included, with ``captured_at``, ``host``, ``language``,
-            ``place``, ``verdict``, ``machine_probability``, ``older_captured_at``, ``characters``, ``cluster_size``.
-        rules: the cut-off, the threshold, and the verdicts that count as direct evidence.
+            ``place``, ``verdict``, ``older_captured_at``, ``tokens``, ``cluster_size`` and the column ``probability``.
+        rules: the cut-off, the detector's threshold, and the verdicts that count as direct evidence.
+        probability: names the column of float32 in which the detector's calibrated probability of each document
+            stands, null where it did not speak.
     """
-    after, scored = pc.invert(_before(table["captured_at"], rules.cutoff)), pc.is_valid(table["machine_probability"])
+    spoken = table[probability]
+    after, scored = pc.invert(_before(table["captured_at"], rules.cutoff)), pc.is_valid(spoken)
     direct = pc.is_in(table["verdict"], pa.array([str(v) for v in rules.direct_verdicts], pa.string()))
     older = pc.and_(after, pc.and_(_before(table["older_captured_at"], rules.cutoff), pc.invert(direct)))
-    flagged = pc.fill_null(
-        pc.greater_equal(table["machine_probability"], pa.scalar(rules.threshold, pa.float32())), False
-    )
-    characters = table["characters"].to_numpy().astype(np.int64)
+    flagged = pc.fill_null(pc.greater_equal(spoken, pa.scalar(rules.threshold, pa.float32())), False)
+    tokens = table["tokens"].to_numpy().astype(np.int64)
     size = table["cluster_size"].to_numpy().astype(np.int64)
     columns = {
         **_keys(table, "month", "host", "language", "place", "verdict"),
@@ -134,11 +140,11 @@ def tally_documents(table: pa.Table, rules: TallyRules) -> pa.Table:
         "judged": pc.or_(pc.or_(scored, direct), older),
         "flagged": flagged,
         "direct": direct,
-        "bin": _score_bins(table["machine_probability"]),
+        "bin": _score_bins(spoken),
         "documents": np.ones(table.num_rows, np.int64),
         "scored": scored.cast(pa.int64()),
-        "characters": characters,
-        "characters_squared": _squared(characters),
+        "tokens": tokens,
+        "tokens_squared": _squared(tokens),
         "clustered": (size > 1).astype(np.int64),
         "copies": np.where(size > 1, size, 0),
     }
@@ -262,8 +268,8 @@ def _score_bins(probability: pa.ChunkedArray | pa.Array) -> pa.Array:
     return pc.if_else(_one_chunk(pc.is_valid(probability)), names, "")
 
 
-def _squared(characters: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    return (characters * characters + SQUARE_UNIT - 1) // SQUARE_UNIT
+def _squared(tokens: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    return (tokens * tokens + SQUARE_UNIT - 1) // SQUARE_UNIT
 
 
 def _least(column: pa.ChunkedArray, groups: pa.ListArray) -> pa.FixedSizeBinaryArray:

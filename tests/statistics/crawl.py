@@ -45,6 +45,7 @@ def random_documents(rows, seed=0):
             [w - timedelta(days=90) if rng.random() < 0.2 else None for w in when], TIMESTAMP
         ),
         "characters": rng.integers(1, 9000, rows),
+        "tokens": rng.integers(1, 2000, rows),
         "shingles": pa.array(rng.integers(0, 2000, rows), pa.int32()),
         "signature": signature_column(rng.integers(0, 2**32, (rows, PERMUTATIONS), dtype=np.uint32)),
         "cluster_size": pa.array(sizes, pa.int32()),
@@ -71,7 +72,7 @@ def judged_crawl(rows, share, tpr, fpr, seed=0, copies=1, hosts=5):
             "verdict": np.where(flagged[at], "suspected", "clear").tolist(),
             "machine_probability": pa.array(np.where(flagged[at], 0.95, 0.1), pa.float32()),
             "older_captured_at": pa.nulls(total, TIMESTAMP),
-            "characters": rng.integers(200, 5000, rows)[at],
+            "tokens": rng.integers(40, 900, rows)[at],
             "cluster_size": pa.array(np.full(total, copies), pa.int32()),
         }
     )

@@ -56,7 +56,7 @@ def crawl(random, rows, share, kinds, hosts=12):
             "verdict": pa.array(["clear"] * rows),
             "machine_probability": pa.array(probability_of(log_odds), pa.float32()),
             "older_captured_at": pa.nulls(rows, TIMESTAMP),
-            "characters": random.integers(200, 5000, rows),
+            "tokens": random.integers(40, 900, rows),
             "cluster_size": pa.array(np.ones(rows), pa.int32()),
         }
     )
@@ -75,19 +75,30 @@ LIKELIHOOD = ("estimate_likelihood", "low_likelihood", "high_likelihood")
 
 def rows(table, margin, unit="documents", population="crawled"):
     found = [r for r in table.to_pylist() if (r["margin"], r["unit"], r["population"]) == (margin, unit, population)]
-    return {tuple(r[name] for name in ("month", "host", "language")): r for r in found}
+    return {tuple(r[name] for name in ("month", "host", "language", "host_class")): r for r in found}
 
 
-@pytest.mark.parametrize("unit", ["documents", "characters"])
+def counts_as_judged(row):
+    before = [bool(row[name] and row[name] < CUTOFF) for name in ("captured_at", "older_captured_at")]
+    known = before[1] or row["verdict"] in ("declared", "marked")
+    return not before[0] and (known or row["machine_probability"] is not None)
+
+
+@pytest.mark.parametrize("unit", ["documents", "tokens", "hosts"])
 @pytest.mark.parametrize("population", ["crawled", "deduplicated"])
 def test_histograms_of_cells_by_brute_force(unit, population):
     documents = random_documents(900, seed=3)
+    judged = Counter()
+    for row in documents.to_pylist():
+        if counts_as_judged(row) and (population == "crawled" or row["place"] != "duplicates"):
+            judged[row["language"] or "und", row["host"]] += 1
     cells = Cells(tally_documents(documents, RULES), ("language",), unit, population)
     expected, scored = {}, Counter()
     for row in documents.to_pylist():
         before = [row[name] and row[name] < CUTOFF for name in ("captured_at", "older_captured_at")]
         known = any(before) or row["verdict"] in ("declared", "marked") or row["machine_probability"] is None
-        weight = row["characters"] if unit == "characters" else 1
+        of_host = judged[row["language"] or "und", row["host"]]
+        weight = {"tokens": row["tokens"], "documents": 1, "hosts": 1 / max(1, of_host)}[unit]
         kept = population == "crawled" or row["place"] != "duplicates"
         if kept and not before[0] and row["machine_probability"] is not None:
             scored[row["language"] or "und"] += weight
@@ -96,9 +107,11 @@ def test_histograms_of_cells_by_brute_force(unit, population):
             counts += weight * pooled(histogram([row["machine_probability"]]), STARTS)
     assert len(expected) == 3
     for language, counts in zip(cells.keys["language"].to_pylist(), cells.histogram, strict=True):
-        assert np.array_equal(counts, expected[language])
-    assert np.array_equal(cells.histogram.sum(axis=1), cells.count["rest"])
-    assert dict(zip(cells.keys["language"].to_pylist(), cells.count["scored"], strict=True)) == scored
+        assert counts == pytest.approx(expected[language], rel=1e-12)
+    assert cells.histogram.sum(axis=1) == pytest.approx(cells.amount["rest"], rel=1e-12)
+    if unit != "hosts":
+        assert np.array_equal(cells.histogram.sum(axis=1), cells.count["rest"])
+        assert dict(zip(cells.keys["language"].to_pylist(), cells.count["scored"], strict=True)) == scored
 
 
 def probabilities(mask):
@@ -139,7 +152,8 @@ def test_every_cell_is_sound_and_direct_evidence_counts():
     told = [r for r in table.to_pylist() if r["estimate_likelihood"] is not None]
     assert {r["margin"] for r in told} >= {"all", "month", "language", "host", "month×language"}
     for row in told:
-        assert row["direct"] / row["judged"] <= row["low_likelihood"] <= row["estimate_likelihood"]
+        assert row["unit"] == "hosts" or row["direct"] / row["judged"] <= row["low_likelihood"]
+        assert row["low_likelihood"] <= row["estimate_likelihood"]
         assert row["estimate_likelihood"] <= row["high_likelihood"] <= 1
     (whole,) = rows(table, "all").values()
     assert whole["direct"] == 75

@@ -30,7 +30,7 @@ def python_month(row):
 
 def test_documents_by_brute_force():
     expected = Counter()
-    characters = Counter()
+    tokens = Counter()
     for row in DOCUMENTS.to_pylist():
         after = not (row["captured_at"] and row["captured_at"] < CUTOFF)
         direct = row["verdict"] in ("declared", "marked")
@@ -50,14 +50,31 @@ def test_documents_by_brute_force():
             "" if probability is None else str(int(histogram([probability]).argmax()) // 8),
         )
         expected[key] += 1
-        characters[key] += row["characters"]
+        tokens[key] += row["tokens"]
     rows = tally.tally_documents(DOCUMENTS, RULES).to_pylist()
     assert {tuple(r[k] for k in tally.DOCUMENT_KEYS): r["documents"] for r in rows} == expected
-    assert {tuple(r[k] for k in tally.DOCUMENT_KEYS): r["characters"] for r in rows} == characters
+    assert {tuple(r[k] for k in tally.DOCUMENT_KEYS): r["tokens"] for r in rows} == tokens
     assert sum(r["scored"] for r in rows) == DOCUMENTS["machine_probability"].is_valid().to_pylist().count(True)
+    squares = -(-(DOCUMENTS["tokens"].to_numpy() ** 2) // tally.SQUARE_UNIT)
+    assert sum(r["tokens_squared"] for r in rows) == squares.sum()
     sizes = DOCUMENTS["cluster_size"].to_numpy()
     assert sum(r["clustered"] for r in rows) == (sizes > 1).sum()
     assert sum(r["copies"] for r in rows) == sizes[sizes > 1].sum()
+
+
+def test_a_further_detector_has_a_tally_of_its_own():
+    """Its column of probabilities under any name and its threshold give what they would give alone."""
+    random = np.random.default_rng(5)
+    own = pa.array([None if random.random() < 0.4 else random.random() for _ in range(900)], pa.float32())
+    both = DOCUMENTS.append_column("of another", own)
+    alone = DOCUMENTS.set_column(DOCUMENTS.schema.get_field_index("machine_probability"), "machine_probability", own)
+    rules = tally.TallyRules(CUTOFF, 0.6)
+    found = tally.tally_documents(both, rules, probability="of another")
+    assert found.equals(tally.tally_documents(alone, rules))
+    assert tally.tally_documents(both, RULES).equals(tally.tally_documents(DOCUMENTS, RULES))
+    assert sum(r["documents"] for r in found.to_pylist() if r["flagged"]) == sum(
+        p is not None and p >= np.float32(0.6) for p in own.to_pylist()
+    )
 
 
 def test_signals_by_brute_force():
