@@ -5,9 +5,10 @@
 
 A population of documents with scores like a detector's: log-odds of human and of machine text that overlap, calibrated
 for another crawl, so that its probabilities are off. What is above 0.9 goes to quarantine, above 0.5 to review, and
-the rest stays in the reserve; months have different shares. An audit of it is drawn again and again, in strata of place and
-quarter, as `reserve review plan` draws it, and each document is labelled by someone who errs with the given probability
-on both kinds of text, and who answered controls, of which half are machine text. Without errors there are no controls.
+the rest stays in the reserve; quarters of the year have different shares. An audit of it is drawn again and again, in
+strata of place and quarter, shared out as `reserve review plan` does it. Each document is labelled by someone who errs
+with the given probability on both kinds of text, and who answered controls, of which half are machine text. Without
+errors there are no controls.
 
 Columns: the share of the detector (documents above 0.5); of each interval of nominal 95 % how often it held the true
 share, and its mean width in points; of the certified bound for the reserve (one-sided 95 %), how often the true share
@@ -44,6 +45,7 @@ class Population(NamedTuple):
     stratum: IntArray
     sizes: IntArray
     places: IntArray  # of each stratum
+    frame: Frame
 
     @property
     def share(self) -> float:
@@ -66,7 +68,9 @@ def population(share: float, documents: int, random: np.random.Generator) -> Pop
     cells, stratum = np.unique(place * QUARTERS + quarter, return_inverse=True)
     order = np.argsort(stratum, kind="stable")
     sizes = np.bincount(stratum)
-    return Population(machine[order], probability[order], stratum[order], sizes, cells // QUARTERS)
+    sums = (np.bincount(stratum, values) for values in (probability, probability**2))
+    frame = Frame(sizes, *sums, None, cells // QUARTERS)
+    return Population(machine[order], probability[order], stratum[order], sizes, cells // QUARTERS, frame)
 
 
 class Outcome(NamedTuple):
@@ -90,22 +94,15 @@ def audit(crawl: Population, sampled: IntArray, error: float, controls: int, ran
     wrong = random.random(len(rows)) < error
     said = crawl.machine[rows] ^ wrong
     stratum, prediction = crawl.stratum[rows], crawl.probability[rows]
-    frame = Frame(
-        crawl.sizes,
-        np.bincount(crawl.stratum, crawl.probability),
-        np.bincount(crawl.stratum, crawl.probability**2),
-        None,
-        crawl.places,
-    )
     answers = Answers(stratum, said.astype(np.float64), None, prediction)
     errors = None
     if error:
         half = controls // 2
         missed, accused = (int(random.binomial(half, error)) for _ in range(2))
         errors = Confusion(Calls(missed, half - missed, 0), Calls(half - accused, accused, 0))
-    found = estimate_share(frame, answers, LEVEL, Method.AUTO, errors)
-    ppi = estimate_share(frame, answers, LEVEL, Method.PPI)
-    sample = estimate_share(frame, answers, LEVEL, Method.STRATIFIED)
+    found = estimate_share(crawl.frame, answers, LEVEL, Method.AUTO, errors)
+    ppi = estimate_share(crawl.frame, answers, LEVEL, Method.PPI)
+    sample = estimate_share(crawl.frame, answers, LEVEL, Method.STRATIFIED)
     kept = crawl.places == 0
     counted = np.bincount(stratum, said, minlength=len(sampled))[kept]
     bound = upper_bound(Sample(crawl.sizes[kept], sampled[kept], counted), LEVEL, errors).share

@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 
 from pipelines.cli_compare import add_compare
 from pipelines.cli_detectors import add_detectors
+from pipelines.cli_review import add_review
 from pipelines.cli_sample import add_sample
 from pipelines.cli_seal import add_seal
 from pipelines.cli_series import add_series
@@ -84,6 +85,7 @@ def _parser() -> argparse.ArgumentParser:
     add_sample(commands, _command)
     add_series(commands, _command)
     add_compare(commands, _command)
+    add_review(commands, _command)
     return parser
 
 

@@ -108,7 +108,7 @@ def _add_withdraw(commands: Any, command: Add) -> None:
     parser.add_argument("output", metavar="OUT", help="the folder of a sealed output")
     parser.add_argument("doc_id", metavar="DOC_ID", help="32 hex digits")
     parser.add_argument("--reason", required=True, metavar="TEXT", help="why; it stands in the log for good")
-    _add_private(parser, required=False)
+    add_private(parser, required=False)
 
 
 def _withdraw(options: argparse.Namespace) -> int:
@@ -119,8 +119,8 @@ def _withdraw(options: argparse.Namespace) -> int:
     def rewrite(output: str) -> list[str]:
         return [rewrite_report(output), rewrite_croissant(output)]
 
-    gone = withdraw(options.output, options.doc_id, options.reason, _signers(options), rewrite)
-    _close(options.output)
+    gone = withdraw(options.output, options.doc_id, options.reason, given_signers(options), rewrite)
+    close_output(options.output)
     print(f"withdrawn  {gone.doc_id}, entry {gone.index:,} of the log\nverify     reserve verify {options.output}")
     return 0
 
@@ -153,15 +153,15 @@ def _keygen(options: argparse.Namespace) -> int:
 def _add_sign(commands: Any, command: Add) -> None:
     parser = command(commands, "sign", _sign, "sign the checkpoint of a seal")
     parser.add_argument("output", metavar="OUT", help="the folder of a sealed output")
-    _add_private(parser, required=True)
+    add_private(parser, required=True)
 
 
 def _sign(options: argparse.Namespace) -> int:
     from pipelines.reserve.seal import sign
 
-    sealed, signers = _sealed(options.output), _signers(options)
+    sealed, signers = _sealed(options.output), given_signers(options)
     done = sign(sealed.folder, sealed.checkpoint.origin, sealed.tree, signers, sealed.note.signatures)
-    _close(options.output)
+    close_output(options.output)
     print(f"signed  {done.checkpoint.origin}, {done.checkpoint.size:,} entries")
     for signer in signers:
         print(f"by      {signer.verifier}")
@@ -184,12 +184,12 @@ def _timestamp(options: argparse.Namespace) -> int:
     folder = _sealed(options.output).folder
     if options.attach:
         print(attach(folder, _file(options.attach), _roots(options.roots), options.attach).statement)
-        _close(options.output)
+        close_output(options.output)
         return 0
     if not options.out:
         raise UsageError("--out: name the file for the request")
     Path(options.out).write_bytes(write_request(folder, Kind(options.request)))
-    _close(options.output)
+    close_output(options.output)
     print(f"request  {options.out}\nattach   reserve seal timestamp {options.output} --attach ANSWER")
     return 0
 
@@ -198,13 +198,13 @@ def _add_attest(commands: Any, command: Add) -> None:
     parser = command(commands, "attest", _attest, "sign the statement of what an output was made of (in-toto, DSSE)")
     parser.add_argument("output", metavar="OUT", help="the folder of a finished output")
     parser.add_argument("--out", required=True, metavar="FILE", help="file for the envelope, outside the output")
-    _add_private(parser, required=True)
+    add_private(parser, required=True)
 
 
 def _attest(options: argparse.Namespace) -> int:
     from pipelines.reserve.provenance_statement import NAME, sign_statement
 
-    envelope = sign_statement(_file(str(Path(options.output) / NAME)), _signers(options))
+    envelope = sign_statement(_file(str(Path(options.output) / NAME)), given_signers(options))
     Path(options.out).write_bytes(envelope)
     print(f"envelope  {options.out}")
     return 0
@@ -230,7 +230,8 @@ def _add_key(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_private(parser: argparse.ArgumentParser, required: bool) -> None:
+def add_private(parser: argparse.ArgumentParser, required: bool) -> None:
+    """Adds the options that name private keys."""
     parser.add_argument("--key", nargs="+", required=required, default=[], metavar="KEY", help="private keys (.key)")
     _add_passphrase(parser)
 
@@ -248,7 +249,8 @@ def _passphrase(options: argparse.Namespace, ask: bool = False, confirm: bool = 
     return read_passphrase(file, options.passphrase_env, prompt=ask and not named, confirm=confirm)
 
 
-def _signers(options: argparse.Namespace) -> list[Any]:
+def given_signers(options: argparse.Namespace) -> list[Any]:
+    """The private keys that the options of :func:`add_private` name."""
     from pipelines.reserve.keys import read_signer
 
     phrase = _passphrase(options)
@@ -277,7 +279,8 @@ def _sealed(output: str) -> Any:
     return sealed
 
 
-def _close(output: str) -> None:
+def close_output(output: str) -> None:
+    """Makes what was written into a sealed output read-only again."""
     from pipelines.layout import Layout
     from pipelines.sealing import make_read_only
 

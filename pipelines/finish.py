@@ -16,6 +16,8 @@ from pipelines.descriptions import write_descriptions
 from pipelines.errors import JobError, UsageError
 from pipelines.layout import Layout
 from pipelines.records import Place
+from pipelines.reserve.audits import FOLDER as AUDITS
+from pipelines.reserve.audits import audit_sentence
 from pipelines.reserve.card import data_card
 from pipelines.reserve.writer import merge_samples
 from pipelines.results import (
@@ -65,12 +67,13 @@ def finish(ending: Ending, markers: Sequence[dict[str, Any]], records_in: int) -
     summary |= found.said | {"detector": summary["detector"] and summary["detector"] | found.said["detector"]}
     summary["detectors"] = [{"name": name, "digest": one.digest} for name, one in ending.basis.others.items()]
     summary["superseded"] = superseded
-    files.delete([ending.layout.seal])
+    files.delete([ending.layout.seal, files.join(ending.layout.output, AUDITS)])
     sealer = Sealer(ending.layout, ending.sealing, markers) if ending.sealing else None
     summary["seal"] = sealer.documents() if sealer else None
-    files.write_bytes(ending.layout.report, _report(summary, found.tables, samples).encode())
+    shown = {name: table for name, table in found.tables.items() if name != SKETCHES}
+    files.write_bytes(ending.layout.report, _report(summary, shown, samples).encode())
     files.write_bytes(ending.layout.card, data_card(summary).encode())
-    _write_for_machines(ending, summary, {name: table for name, table in found.tables.items() if name != SKETCHES})
+    _write_for_machines(ending, summary, shown)
     content = files.json_bytes(summary)
     write_descriptions(ending.layout, summary, content, markers)
     if sealer:
@@ -95,9 +98,12 @@ def rewrite_report(output: str, path: str | None = None, form: str = "html") -> 
     names += (PANEL,) if summary.get("panel") else ()
     tables = {name: files.read_parquet(layout.statistics(name)) for name in names}
     samples = tables.pop(_SAMPLES)
-    if form == "md" and path is None:
-        return render_markdown(summary, tables, samples.to_pylist())
-    text = render_markdown(summary, tables, samples.to_pylist()) if form == "md" else _report(summary, tables, samples)
+    if form == "html":
+        text = _report(summary, tables, samples)
+    else:
+        text = render_markdown(summary, tables, samples.to_pylist(), _audited(summary))
+        if path is None:
+            return text
     files.write_bytes(path or layout.report, text.encode())
     return path or layout.report
 
@@ -147,4 +153,8 @@ def _about(detector: Detector | None, cascade: Mapping[str, Any] | None) -> dict
 
 def _report(summary: dict[str, Any], tables: dict[str, pa.Table], samples: pa.Table) -> str:
     cutoff = date.fromisoformat(summary["job"]["settings"]["cutoff"])
-    return render(summary, tables, samples.to_pylist(), "Human reserve", cutoff)
+    return render(summary, tables, samples.to_pylist(), "Human reserve", cutoff, audit=_audited(summary))
+
+
+def _audited(summary: dict[str, Any]) -> str | None:
+    return audit_sentence(summary["audit"]) if summary.get("audit") else None

@@ -11,6 +11,7 @@ import pyarrow as pa
 from pipelines.cascades import cascade_sentence
 from pipelines.layout import Layout
 from pipelines.records import OUTPUT, Place, Verdict
+from pipelines.reserve.audits import audit_sentence, labels_name, plan_name
 from pipelines.reserve.seal import read_seal
 from pipelines.statistics.false_positives import sentence
 
@@ -165,7 +166,7 @@ def _percent(part: int, whole: int) -> str:
 
 
 def data_card(summary: dict[str, Any]) -> str:
-    """The card as Markdown."""
+    """The card as Markdown; with what an audit found, where `summary.json` has one."""
     environment = jinja2.Environment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True, autoescape=False)
     environment.filters["thousands"] = lambda value: f"{value:,}"
     template = environment.from_string(resources("pipelines.reserve").joinpath("card.md").read_text("utf-8"))
@@ -175,8 +176,13 @@ def data_card(summary: dict[str, Any]) -> str:
     sentences["false_positives_sentence"] = false_positives_sentence(summary)
     saving = (summary["detector"] or {}).get("cascade")
     sentences["cascade_sentence"] = cascade_sentence(saving) if saving else ""
+    audit = summary.get("audit")
+    sentences["audit_sentence"] = audit_sentence(audit) if audit else ""
+    sentences["audit_files"] = (
+        " and ".join(f"`{name(audit['number'])}`" for name in (labels_name, plan_name)) if audit else ""
+    )
     columns = [(field.name, _type(field.type), COLUMNS[field.name]) for field in OUTPUT]
-    return template.render(**summary, meanings=MEANINGS, columns=columns, **sentences)
+    return template.render(**{**summary, "audit": audit}, meanings=MEANINGS, columns=columns, **sentences)
 
 
 def _type(kind: pa.DataType) -> str:

@@ -1,11 +1,12 @@
-"""The releases and withdrawals of a log, from its last entry back to its first release."""
+"""The releases of a log, and the withdrawals and audits since, from its last entry back to its first release."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from pipelines.errors import JobError
-from pipelines.reserve.entries import Release, Withdrawal, kind_of
+from pipelines.reserve.entries import Audit, Release, Withdrawal, kind_of
 from pipelines.reserve.tiles import TileReader
 
 
@@ -26,10 +27,15 @@ class Numbered(NamedTuple):
 
 
 class Chain(NamedTuple):
-    """Attributes: releases, the latest first; withdrawals since the latest, in their order, with their indexes."""
+    """What a log holds beside documents.
+
+    Attributes:
+        releases: the latest first.
+        since: the withdrawals and audits since the latest release, in their order, with their indexes.
+    """
 
     releases: tuple[Numbered, ...]
-    withdrawals: tuple[tuple[int, Withdrawal], ...]
+    since: tuple[tuple[int, Withdrawal | Audit], ...]
 
     @property
     def latest(self) -> Numbered:
@@ -39,7 +45,17 @@ class Chain(NamedTuple):
     @property
     def manifest(self) -> str:
         """SHA-256, in hex, of the manifest that holds now."""
-        return self.withdrawals[-1][1].manifest if self.withdrawals else self.latest.release.manifest
+        return self.since[-1][1].manifest if self.since else self.latest.release.manifest
+
+    @property
+    def withdrawals(self) -> tuple[tuple[int, Withdrawal], ...]:
+        """Those since the latest release, with their indexes."""
+        return tuple((index, entry) for index, entry in self.since if isinstance(entry, Withdrawal))
+
+    @property
+    def audits(self) -> tuple[tuple[int, Audit], ...]:
+        """Those of the latest release, with their indexes; the last one counts."""
+        return tuple((index, entry) for index, entry in self.since if isinstance(entry, Audit))
 
     @property
     def withdrawn(self) -> set[int]:
@@ -59,14 +75,14 @@ class Chain(NamedTuple):
 
 
 def chain_of(reader: TileReader) -> Chain:
-    """Reads releases and withdrawals, and checks that each says the truth of the log before it.
+    """Reads releases, withdrawals and audits, and checks that each says the truth of the log before it.
 
     Raises ChainError where one does not, and TileError where the log cannot be read.
     """
     size, releases, since = reader.size, [], None
     while size:
-        found, withdrawn = _release_before(reader, size)
-        since = withdrawn if since is None else since
+        found, later = _release_before(reader, size)
+        since = later if since is None else since
         releases.append(found)
         previous = found.release.previous
         if (previous["size"] if previous else 0) != found.first:
@@ -80,18 +96,26 @@ def chain_of(reader: TileReader) -> Chain:
     return Chain(tuple(releases), tuple(since or ()))
 
 
-def _release_before(reader: TileReader, size: int) -> tuple[Numbered, list[tuple[int, Withdrawal]]]:
-    """The last release of a log of this size, and the withdrawals after it."""
-    withdrawals: list[tuple[int, Withdrawal]] = []
+def _release_before(reader: TileReader, size: int) -> tuple[Numbered, list[tuple[int, Withdrawal | Audit]]]:
+    """The last release of a log of this size, and the withdrawals and audits after it."""
+    later: list[tuple[int, Withdrawal | Audit]] = []
     for index in range(size - 1, -1, -1):
         entry = reader.entry(index)
         try:
             kind = kind_of(entry)
             if kind == "release":
-                return Numbered(index, Release.decode(entry)), withdrawals[::-1]
+                _check_numbers(later[::-1])
+                return Numbered(index, Release.decode(entry)), later[::-1]
             if kind == "document":
                 break
-            withdrawals.append((index, Withdrawal.decode(entry)))
+            later.append((index, (Audit if kind == "audit" else Withdrawal).decode(entry)))
         except ValueError as error:
             raise ChainError(f"entry {index}: {error}") from None
     raise ChainError(f"entry {size - 1}: no release entry closes the documents before it")
+
+
+def _check_numbers(later: Sequence[tuple[int, Withdrawal | Audit]]) -> None:
+    audits = [(index, entry) for index, entry in later if isinstance(entry, Audit)]
+    for number, (index, audit) in enumerate(audits, 1):
+        if audit.number != number:
+            raise ChainError(f"entry {index}: audit {audit.number} of its release, where number {number} comes next")

@@ -42,7 +42,12 @@ FOLDERS: Final[Mapping[str, str]] = {
     Place.REJECTS: "records that gave no document, with the reason",
     "index": "signatures of the texts, with which later runs compare",
 }
-_FORMATS: Final = {"parquet": "application/x-parquet", "html": "text/html", "md": "text/markdown"}
+_FORMATS: Final = {
+    "parquet": "application/x-parquet",
+    "html": "text/html",
+    "md": "text/markdown",
+    "jsonl": "application/jsonlines",
+}
 _CARDINALITY: Final = "http://www.wikidata.org/entity/Q4049983"
 
 Json = dict[str, Any]

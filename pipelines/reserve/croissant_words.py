@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pipelines.records import Verdict
+from pipelines.reserve.audits import audit_sentence
 from pipelines.reserve.card import MEANINGS, false_positives_sentence, repeats_sentence, share_sentence
 from pipelines.reserve.card import watermarks_sentence as marks_sentence
 
@@ -33,7 +34,7 @@ def responsible_terms(summary: Mapping[str, Any]) -> Json:
         "rai:dataPreprocessingProtocol": _preprocessing(whole),
         "rai:dataManipulationProtocol": _manipulation(whole),
         "rai:dataAnnotationProtocol": _annotation(whole),
-        "rai:annotationsPerItem": "0 by people: programs and the rules of the policy gave all verdicts",
+        "rai:annotationsPerItem": _per_item(whole),
         "rai:machineAnnotationTools": _tools(whole),
         "rai:dataLimitations": _limitations(whole),
         "rai:dataBiases": _biases(whole),
@@ -88,6 +89,14 @@ def _annotation(summary: Json) -> str:
     return f"The first rule of the policy that holds gives the verdict. {rules}."
 
 
+def _per_item(summary: Json) -> str:
+    said = "0 by people: programs and the rules of the policy gave all verdicts"
+    audit = summary.get("audit")
+    if not audit:
+        return said
+    return f"{said}. {audit['labelled']:,} documents of a random sample were labelled by people to measure them."
+
+
 def _tools(summary: Json) -> list[str]:
     detector, marks = summary["detector"], summary["watermarks"]
     tools = [f"detector {detector['name']}, digest {detector['digest']}"] if detector else []
@@ -103,8 +112,8 @@ def _limitations(summary: Json) -> list[str]:
         f"{MEANINGS[Verdict.CLEAR]}. Machine text without a known signal is among them.",
         share_sentence(summary),
     ]
-    found = false_positives_sentence(summary)
-    return [*said, found] if found else said
+    found, audit = false_positives_sentence(summary), summary.get("audit")
+    return [*said, *([found] if found else []), *([audit_sentence(audit)] if audit else [])]
 
 
 def _biases(summary: Json) -> list[str]:

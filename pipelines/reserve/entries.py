@@ -1,4 +1,4 @@
-"""The entries of the log: one for each document, one for each release, one for each withdrawal.
+"""The entries of the log: one for each document, each release, each withdrawal and each audit.
 
 A leaf of the Merkle tree is SHA-256(0x00 ‖ entry) (RFC 9162, section 2.1.1). An entry begins with its kind and the
 version of its encoding, a byte each. The kinds:
@@ -21,8 +21,8 @@ offset  bytes  what
                states it
 ======  =====  =====================================================================================
 
-**Release** (0x02) and **withdrawal** (0x03): the two bytes, then one JSON object in UTF-8: sorted keys, no white space,
-no NaN. :class:`Release` and :class:`Withdrawal` say what they hold.
+**Release** (0x02), **withdrawal** (0x03) and **audit** (0x04): the two bytes, then one JSON object in UTF-8: sorted
+keys, no white space, no NaN. :class:`Release`, :class:`Withdrawal` and :class:`Audit` say what they hold.
 
 Documents of a release stand before its release entry, sorted by their bytes; so the root does not depend on who wrote
 what in which order. Nothing of a text, nor a URL, can be read from an entry; a withdrawn document's entry stays.
@@ -42,7 +42,7 @@ import pyarrow.compute as pc
 from pipelines.records import DUPLICATES, OUTPUT, Place, Verdict
 from pipelines.reserve.encoding import Bytes, encoded_column, encoded_rows, fixed_bytes
 
-DOCUMENT, RELEASE, WITHDRAWAL = b"\x01\x01", b"\x02\x01", b"\x03\x01"
+DOCUMENT, RELEASE, WITHDRAWAL, AUDIT = b"\x01\x01", b"\x02\x01", b"\x03\x01", b"\x04\x01"
 DOCUMENT_BYTES: Final = 188
 DOC_ID: Final = slice(2, 18)
 PAYLOAD: Final = slice(18, 50)
@@ -119,8 +119,8 @@ def sorted_entries(entries: Bytes) -> Bytes:
 
 
 def kind_of(entry: bytes) -> str:
-    """``document``, ``release`` or ``withdrawal``. Raises ValueError for anything else."""
-    kinds = {DOCUMENT: "document", RELEASE: "release", WITHDRAWAL: "withdrawal"}
+    """``document``, ``release``, ``withdrawal`` or ``audit``. Raises ValueError for anything else."""
+    kinds = {DOCUMENT: "document", RELEASE: "release", WITHDRAWAL: "withdrawal", AUDIT: "audit"}
     found = kinds.get(entry[:2])
     if found is None or (found == "document" and len(entry) != DOCUMENT_BYTES):
         raise ValueError(f"an entry that begins with {entry[:2].hex()} and has {len(entry)} bytes is of no known kind")
@@ -202,6 +202,50 @@ class Withdrawal(_Json):
     @classmethod
     def _head(cls) -> bytes:
         return WITHDRAWAL
+
+
+@dataclass(frozen=True)
+class Audit(_Json):
+    """What people said of documents of the release that were drawn at random, and what follows from it.
+
+    Attributes:
+        number: 1 for the first audit of a release; the latest counts, and the earlier ones stay.
+        at: when it was certified, RFC 3339 in UTC.
+        labels: SHA-256, in hex, of ``audit/labels-<number>.jsonl``.
+        plan: SHA-256, in hex, of ``audit/plan-<number>.json``.
+        seed_from: ``seal``: the sample was drawn by the root of the documents, which nobody can choose; otherwise
+            ``given`` or ``default``.
+        drawn: how many documents the sample has, controls not counted.
+        labelled: how many of these have labels.
+        people: how many gave them.
+        withdrawn: how many of these documents were withdrawn since the release; their labels and weights stay.
+        level: of confidence, both of the bound and of the intervals.
+        reserve: of the reserve, at most the part ``bound``, from 0 to 1, is machine text; and ``method``, by which that
+            was found (:mod:`pipelines.review.bounds`).
+        documents: the share of machine text in all that is kept, each document counted once: ``estimate`` (None where
+            there is none), ``low`` and ``high``, from 0 to 1, and ``method`` (:mod:`pipelines.review.estimates`).
+        captures: the same with each document counted as often as it was captured.
+        manifest: SHA-256, in hex, of the manifest from then on.
+    """
+
+    number: int
+    at: str
+    labels: str
+    plan: str
+    seed_from: str
+    drawn: int
+    labelled: int
+    people: int
+    withdrawn: int
+    level: float
+    reserve: Mapping[str, Any]
+    documents: Mapping[str, Any]
+    captures: Mapping[str, Any]
+    manifest: str
+
+    @classmethod
+    def _head(cls) -> bytes:
+        return AUDIT
 
 
 def _codes(verdicts: pa.ChunkedArray) -> Bytes:

@@ -162,7 +162,7 @@ def sample(output: str, request: Request, folder: str, keys: Sequence[Verifier] 
     is not as it was sealed.
     """
     parts = reserve_parts(output)
-    _refuse(output, folder)
+    refuse_folder(output, folder)
     verified, prover = _prover(output, keys) if request.sealed else (None, None)
     counter = request.counter or word_counter()
     counting = counter if request.tokens is not None or request.choice.longest is not None else None
@@ -256,7 +256,7 @@ def _plan_lines(plan: dict[str, Any], stratify: Sequence[str], frame: Frame, dra
     yield b"\n  ]\n}\n"
 
 
-def _refuse(output: str, folder: str) -> None:
+def refuse_folder(output: str, folder: str) -> None:
     """Nothing is written over, and nothing into what is sealed."""
     if files.is_local(output) and files.is_local(folder):
         inner, outer = Path(folder).resolve(), Path(output).resolve()

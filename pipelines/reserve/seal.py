@@ -9,7 +9,7 @@
 ======================  ============================================================================================
 
 The log of a release is that of the release before it and, after it, the release's documents and one release entry,
-whose manifest digest covers every file. Withdrawals come after that.
+whose manifest digest covers every file. Withdrawals and audits come after that.
 """
 
 from __future__ import annotations

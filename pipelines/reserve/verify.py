@@ -28,6 +28,7 @@ from pipelines import files
 from pipelines.errors import JobError, UsageError
 from pipelines.layout import Layout
 from pipelines.records import Place
+from pipelines.reserve.audits import audit_problems, stated
 from pipelines.reserve.chain import Chain, chain_of
 from pipelines.reserve.damage import Kind, Problem, changed_file, examine, not_as_sealed, unmatched
 from pipelines.reserve.encoding import Bytes
@@ -53,7 +54,7 @@ class Verified:
     Attributes:
         problems: the first is the first in the order of checks: seal, log, files, documents.
         sealed: the seal; None where there is none.
-        chain: releases and withdrawals; None where the log cannot be read.
+        chain: releases, withdrawals and audits; None where the log cannot be read.
         signed_by: keys whose signatures hold.
         trusted: whether these are keys that the caller gave; else the archive's own, which anyone can have put there.
         files: how many were compared with the manifest, and of how many bytes.
@@ -118,7 +119,7 @@ def verify(
         _consistency(since, reader, keys, result)
     manifest = _manifest(sealed, result)
     if manifest is not None:
-        _summary(layout, reader, result)
+        _summary(layout, manifest, reader, result)
         _files(layout, manifest, reader, quick, workers, result)
     return result
 
@@ -217,8 +218,8 @@ def _manifest(sealed: Sealed, result: Verified) -> dict[str, FileDigest] | None:
     return None
 
 
-def _summary(layout: Layout, reader: TileReader, result: Verified) -> None:
-    """What `summary.json` says of the seal; its bytes are compared with the others'."""
+def _summary(layout: Layout, manifest: Mapping[str, FileDigest], reader: TileReader, result: Verified) -> None:
+    """What `summary.json` says of the seal and the audit; its bytes are compared with the others'."""
     assert result.chain is not None
     assert result.sealed is not None
     latest = result.chain.latest
@@ -231,6 +232,7 @@ def _summary(layout: Layout, reader: TileReader, result: Verified) -> None:
         result.problems.append(Problem(Kind.COUNTS, name, "its root is not that of the documents"))
     if said.get("origin") != origin:
         result.problems.append(Problem(Kind.CHECKPOINT, _inside(CHECKPOINT), f"of the log {origin!r}, not of this one"))
+    result.problems += audit_problems(result.chain, manifest, summary)
 
 
 class _Part(NamedTuple):
@@ -375,6 +377,7 @@ def _listed(folder: str, *parts: str) -> list[str]:
 def report(result: Verified) -> dict[str, Any]:
     """The result as JSON types."""
     sealed, latest = result.sealed, result.chain.latest if result.chain else None
+    audits = result.chain.audits if result.chain else ()
     return {
         "whole": result.whole,
         "problems": [problem._asdict() for problem in result.problems],
@@ -383,6 +386,7 @@ def report(result: Verified) -> dict[str, Any]:
         "root": sealed.checkpoint.root.hex() if sealed else None,
         "release": latest.release.number if latest else None,
         "withdrawals": len(result.chain.withdrawals) if result.chain else None,
+        "audit": stated(audits[-1][1]) if audits else None,
         "signed_by": [str(verifier) for verifier in result.signed_by],
         "key_given": result.trusted,
         "files": result.files,

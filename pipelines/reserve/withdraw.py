@@ -9,8 +9,7 @@ A withdrawal that was killed on the way is finished by the same command.
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 
 import numpy as np
@@ -22,13 +21,12 @@ from pipelines import files
 from pipelines.errors import JobError, UsageError
 from pipelines.layout import Layout
 from pipelines.records import canonical_time
-from pipelines.reserve.chain import Chain, chain_of
+from pipelines.reserve.amend import manifest_digest, open_sealed
+from pipelines.reserve.chain import Chain
 from pipelines.reserve.entries import DOC_ID, DOCUMENT, PLACES, Withdrawal
-from pipelines.reserve.manifest import FileDigest, digest_file, manifest_bytes, read_manifest, write_parquet
+from pipelines.reserve.manifest import FileDigest, digest_file, write_parquet
 from pipelines.reserve.note import Signer
-from pipelines.reserve.seal import MANIFEST, Sealed, check_continued, read_seal, sign
-from pipelines.reserve.tile_files import strays
-from pipelines.reserve.tiles import TileReader, TileWriter
+from pipelines.reserve.tiles import TileReader
 
 # Writes what is made of the statistics again, once a document has left them; gives the paths of these files.
 Rewrite = Callable[[str], list[str]]
@@ -50,30 +48,17 @@ def withdraw(
     Raises UsageError where the output is not sealed, the keys are others, or there is no such document; JobError where
     the output is not as sealed.
     """
-    layout = Layout(output)
-    sealed = read_seal(layout.seal)
-    if sealed is None:
-        raise UsageError(f"{output}: holds no seal, so there is nothing to withdraw from; delete what you want to")
-    if sealed.note.signatures:
-        check_continued(sealed, [signer.verifier for signer in signers])
+    amending = open_sealed(output, signers)
+    layout = amending.layout
     if not reason.strip():
         raise UsageError("--reason: say why; the log keeps it")
-    reader = sealed.reader()
-    chain = chain_of(reader)
-    indexes = _indexes(reader, chain, doc_id)
-    manifest = _manifest(sealed, chain)
-    changed = _without(layout, manifest, doc_id)
+    indexes = _indexes(amending.reader, amending.chain, doc_id)
+    changed = _without(layout, amending.manifest, doc_id)
     changed += [digest_file(path, layout.name(path)) for path in rewrite(output)]
-    content = manifest_bytes({**manifest, **{one.file: one for one in changed}}.values())
+    content = amending.manifest_with(changed)
     at = canonical_time((when or datetime.now(UTC)).replace(microsecond=0))
-    digest = hashlib.sha256(content).hexdigest()
-    tombstones = [Withdrawal(doc_id, index, reason, at, digest) for index in indexes]
-    log = TileWriter(sealed.folder, sealed.tree)
-    log.append([tombstone.encode() for tombstone in tombstones])
-    tree = log.finish()
-    files.write_bytes(files.join(sealed.folder, MANIFEST), content)
-    sign(sealed.folder, sealed.checkpoint.origin, tree, signers)
-    files.delete(list(strays(sealed.folder, [tree.size])))
+    tombstones = [Withdrawal(doc_id, index, reason, at, manifest_digest(content)) for index in indexes]
+    amending.append([tombstone.encode() for tombstone in tombstones], content, signers)
     return tombstones[-1]
 
 
@@ -97,14 +82,7 @@ def _indexes(reader: TileReader, chain: Chain, doc_id: str) -> list[int]:
     return found
 
 
-def _manifest(sealed: Sealed, chain: Chain) -> dict[str, FileDigest]:
-    content = sealed.manifest()
-    if hashlib.sha256(content).hexdigest() != chain.manifest:
-        raise JobError(f"{sealed.folder}/{MANIFEST}: is not the one that was sealed; run 'reserve verify' first")
-    return read_manifest(content)
-
-
-def _without(layout: Layout, manifest: dict[str, FileDigest], doc_id: str) -> list[FileDigest]:
+def _without(layout: Layout, manifest: Mapping[str, FileDigest], doc_id: str) -> list[FileDigest]:
     """Writes each Parquet file that has rows of the document again, without them; gives the new digests.
 
     A file that a killed withdrawal wrote is none that was sealed, but holds no such row any more: it is taken as it is.

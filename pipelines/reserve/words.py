@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from pipelines.reserve.audits import bound_line
 from pipelines.reserve.prove import Checked
 from pipelines.reserve.verify import Verified
 
@@ -32,6 +33,7 @@ def verified(output: str, result: Verified) -> str:
         lines.append(f"release     {latest.number}: {latest.documents:,} documents{withdrawn}")
         if latest.captured_before:
             lines.append(f"captured    until {latest.captured_before}, on the word of the crawl")
+        lines += [f"audit       {bound_line(audit)}" for _, audit in result.chain.audits]
     if result.since is not None:
         lines.append(f"goes on     from the earlier log of {result.since:,} entries, nothing of which was changed")
     if result.documents is None:

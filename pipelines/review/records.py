@@ -52,7 +52,7 @@ class Truth(StrEnum):
 
 TASKS: Final = pa.schema(
     [
-        pa.field("task_id", pa.string(), nullable=False),  # 32 hex digits: the doc_id; of a made control, of its text
+        pa.field("task_id", pa.string(), nullable=False),  # 32 hex digits: the doc_id; of a made control, any
         pa.field("text", pa.large_string(), nullable=False),
         pa.field("text_sha256", pa.string(), nullable=False),  # 64 hex digits
         pa.field("url", pa.string()),

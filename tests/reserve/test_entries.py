@@ -14,6 +14,7 @@ from pipelines.reserve.encoding import encoded_column, encoded_rows
 from pipelines.reserve.entries import (
     DOCUMENT_BYTES,
     PARTS,
+    Audit,
     Release,
     Withdrawal,
     differing,
@@ -138,6 +139,24 @@ def test_releases_and_withdrawals_are_canonical_json() -> None:
     for wrong in (data[:-1], data[:2] + b" " + data[2:], b"\3" + data[1:], data + b"}", b"\2\1{}", b"\2\1[]"):
         with pytest.raises(ValueError, match="log"):
             Release.decode(wrong)
-    for wrong in (b"", b"\4\1", b"\1\1abc"):
+    for wrong in (b"", b"\5\1", b"\1\1abc"):
         with pytest.raises(ValueError, match="no known kind"):
             kind_of(wrong)
+
+
+def test_audits_are_canonical_json() -> None:
+    reserve, share = {"method": "m", "bound": 0.00993594}, {"low": 0.0, "estimate": None}
+    audit = Audit(
+        1, "2026-01-01T00:00:00Z", "11" * 32, "22" * 32, "seal", 310, 300, 2, 0, 0.95, reserve, share, {}, "00" * 32
+    )
+    data = audit.encode()
+    assert data == (
+        b'\x04\x01{"at":"2026-01-01T00:00:00Z","captures":{},"documents":{"estimate":null,"low":0.0},"drawn":310,"labelled":300,'
+        b'"labels":"' + b"11" * 32 + b'","level":0.95,"manifest":"' + b"00" * 32 + b'","number":1,"people":2,"plan":"'
+        + b"22" * 32 + b'","reserve":{"bound":0.00993594,"method":"m"},"seed_from":"seal","withdrawn":0}'
+    )  # fmt: skip
+    assert Audit.decode(data) == audit
+    assert kind_of(data) == "audit"
+    for wrong in (b"\3" + data[1:], data[:-1], data.replace(b":", b": ", 1)):
+        with pytest.raises(ValueError, match="log"):
+            Audit.decode(wrong)

@@ -12,6 +12,7 @@ from pipelines.cli import main
 from pipelines.descriptions import rewrite_croissant
 from pipelines.errors import JobError, UsageError
 from pipelines.finish import rewrite_report
+from pipelines.reserve import amend
 from pipelines.reserve.chain import chain_of
 from pipelines.reserve.damage import Kind
 from pipelines.reserve.entries import Release
@@ -253,6 +254,30 @@ def test_a_withdrawal_that_was_killed_is_finished(second: Path, key: KeyFiles, t
         withdraw(str(output), doc_id, "why", [signer], killed)
     assert not verify(str(output)).whole
     withdraw(str(output), doc_id, "why", [signer], lambda out: [rewrite_report(out), rewrite_croissant(out)])
+    assert verify(str(output), [signer.verifier]).whole
+
+
+def test_a_withdrawal_killed_after_its_signature_is_whole_again(
+    second: Path, key: KeyFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output, signer = copy_of(second, tmp_path / "out"), read_signer(key.private)
+    doc_id, real = document_ids(output)[1], amend.files.replace
+
+    def killed(source: str, target: str) -> None:
+        if source.endswith(amend.NEXT):
+            raise KeyboardInterrupt
+        real(source, target)
+
+    def again() -> None:
+        withdraw(str(output), doc_id, "why", [signer], lambda out: [rewrite_report(out), rewrite_croissant(out)])
+
+    with monkeypatch.context() as patched:
+        patched.setattr(amend.files, "replace", killed)
+        with pytest.raises(KeyboardInterrupt):
+            again()
+    assert not verify(str(output)).whole
+    with pytest.raises(UsageError, match="withdrawn before"):
+        again()
     assert verify(str(output), [signer.verifier]).whole
 
 

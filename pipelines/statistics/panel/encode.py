@@ -24,23 +24,24 @@ from pipelines.statistics.panel.embedding import DIMENSIONS
 from pipelines.statistics.panel.sketches import REGISTERS, Sample, hll_bytes, sample_of_bytes, theta_bytes
 from pipelines.statistics.panel.state import GROUPS, SETS, SHAPES, Excerpts, State
 
-_COUNTS = ("documents", "words", "bytes", "window_types", "windows")
-_NAMES = {1: "words", 3: "trigrams"}  # of the n-grams of each order
+COUNTS = ("documents", "words", "bytes", "window_types", "windows")
+NAMES = {1: "words", 3: "trigrams"}  # of the n-grams of each order
 _BLOBS = pa.list_(pa.large_binary())
 _UPPER = np.triu_indices(DIMENSIONS)
 _MIRROR = np.empty((DIMENSIONS, DIMENSIONS), np.int64)  # where each entry of a symmetric matrix is in its upper half
 _MIRROR[_UPPER] = _MIRROR.T[_UPPER] = np.arange(len(_UPPER[0]))
+UPPER = len(_UPPER[0])
 _FLAT_UPPER = _UPPER[0] * DIMENSIONS + _UPPER[1]
 _HIGHEST = {width: (1 << 8 * width - 1) - 1 for width in (1, 2, 4, 8)}  # of a signed integer of so many bytes
 
-_SAMPLES = [pa.field(f"{name}_{part}", _BLOBS, False) for name in _NAMES.values() for part in ("theta", "counts")]
+_SAMPLES = [pa.field(f"{name}_{part}", _BLOBS, False) for name in NAMES.values() for part in ("theta", "counts")]
 EXCERPT_FIELDS = [
     pa.field("excerpt_keys", _BLOBS, nullable=False),  # uint64 a group
     pa.field("excerpt_texts", _BLOBS, nullable=False),  # one entry a document, group after group
     pa.field("excerpt_signatures", pa.large_binary(), nullable=False),  # uint32, one row a document
 ]
 STATE_FIELDS = [
-    *(pa.field(name, pa.list_(pa.int64(), GROUPS), nullable=False) for name in _COUNTS),
+    *(pa.field(name, pa.list_(pa.int64(), GROUPS), nullable=False) for name in COUNTS),
     *_SAMPLES,  # one entry a group
     *(pa.field(f"{name}_registers", pa.large_binary(), nullable=False) for name in SETS),
     *(pa.field(name, pa.large_binary(), nullable=False) for name in ("signed", "surprisal", "outer")),
@@ -50,8 +51,8 @@ STATE_FIELDS = [
 
 def encode(state: State) -> dict[str, Any]:
     """The state as values of :data:`STATE_FIELDS`."""
-    row: dict[str, Any] = {name: getattr(state, name).tolist() for name in _COUNTS}
-    for order, name in _NAMES.items():
+    row: dict[str, Any] = {name: getattr(state, name).tolist() for name in COUNTS}
+    for order, name in NAMES.items():
         row[f"{name}_theta"] = [theta_bytes(one) for one in state.samples[order]]
         row[f"{name}_counts"] = [pack(one.counts) for one in state.samples[order]]
     row |= {f"{name}_registers": pack(state.registers[name]) for name in SETS}
@@ -69,8 +70,8 @@ def state_of_row(row: Mapping[str, Any]) -> State:
     Rows of :func:`pipelines.statistics.panel.tally.without_texts` are read as well; their state has no excerpts.
     """
     return State(
-        **{name: np.array(row[name], np.int64) for name in _COUNTS},
-        samples={order: _samples(row[f"{name}_theta"], row[f"{name}_counts"]) for order, name in _NAMES.items()},
+        **{name: np.array(row[name], np.int64) for name in COUNTS},
+        samples={order: _samples(row[f"{name}_theta"], row[f"{name}_counts"]) for order, name in NAMES.items()},
         signed=unpack(row["signed"], SHAPES["signed"]),
         registers={name: _registers(row, name) for name in SETS},
         excerpts=_excerpts(row),

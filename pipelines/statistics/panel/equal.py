@@ -11,14 +11,16 @@ Which documents are in it is decided by their keys, and so the same for any shar
 
 from __future__ import annotations
 
+import itertools
 import zlib
 from typing import NamedTuple
 
+import numba
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from pipelines.statistics.panel.embedding import DIMENSIONS, embed
+from pipelines.statistics.panel.embedding import embed
 from pipelines.statistics.panel.state import EXCERPT_BYTES, EXCERPTS, GROUPS, Excerpts, State
 from pipelines.statistics.panel.words import Words, ngram_keys, word_hashes
 
@@ -62,29 +64,33 @@ def equal_sample(state: State, size: int = DOCUMENTS) -> EqualSample:
         size: documents of the sample, one of :data:`SIZES`. A smaller one is part of every larger one.
     """
     excerpts = [_first(part, size // GROUPS) for part in state.excerpts]
-    groups = [_cut(part) for part in excerpts]
-    words = [group[0] for group in groups]
-    texts = [group[1] for group in groups]
-    joined = [b"\n".join(part) for part in texts]
+    documents = np.array([len(part.keys) for part in excerpts], np.int64)
+    group = np.repeat(np.arange(GROUPS), documents)
+    words, texts = _cut([text for part in excerpts for text in part.texts])
+    trigrams = ngram_keys(words, 3)
+    edges = np.concatenate([[0], np.cumsum(documents)]).tolist()
+    spans = list(itertools.pairwise(edges))
+    joined = [b"\n".join(texts[a:b]) for a, b in spans]
     similar, pairs = _similar(excerpts)
-    vectors = [embed(part.keys, part.offsets).astype(np.int64) for part in words]
+    # In float64 for the sake of BLAS: whole numbers, and exact.
+    vectors = embed(*words).astype(np.float64)
     return EqualSample(
-        _counts([part.keys for part in words]),
-        _counts([ngram_keys(part, 3).keys for part in words]),
-        _counts([np.array([_hash(text) for text in part], np.uint64) for part in texts]),
-        np.array([len(part) for part in texts], np.int64),
+        _counts(words.keys, np.repeat(group, np.diff(words.offsets))),
+        _counts(trigrams.keys, np.repeat(group, np.diff(trigrams.offsets))),
+        _counts(np.array([_hash(text) for text in texts], np.uint64), group),
+        documents,
         np.array([len(part) for part in joined], np.int64),
         np.array([len(zlib.compress(part, _LEVEL)) if part else 0 for part in joined], np.int64),
         similar,
         pairs,
-        np.stack([part.T @ part for part in vectors]).reshape(GROUPS, DIMENSIONS, DIMENSIONS),
+        np.stack([vectors[a:b].T @ vectors[a:b] for a, b in spans]).astype(np.int64),
         size,
     )
 
 
 def without(counts: Int) -> Int:
     """(n, 1 + G): the sums of (n, G) counts over all groups, and over all but each."""
-    total = counts.sum(axis=1, keepdims=True)
+    total = np.ascontiguousarray(counts.T).sum(axis=0)[:, None]  # several times faster than along so short an axis
     return np.concatenate([total, total - counts], axis=1)
 
 
@@ -93,31 +99,28 @@ def _first(excerpts: Excerpts, most: int) -> Excerpts:
     return Excerpts(excerpts.keys[:most], excerpts.texts[:most], excerpts.signatures[:most])
 
 
-def _cut(excerpts: Excerpts) -> tuple[Words, list[bytes]]:
+def _cut(excerpts: list[bytes]) -> tuple[Words, list[bytes]]:
     """The first :data:`WORDS` words of each excerpt, and its bytes up to about there.
 
     The last word of an excerpt that was itself cut may be half a word, and is left out. Bytes are cut in proportion to
     the words: where a word ends in the text is not known here, and a word more or less is nothing to a compressor.
     """
-    words = word_hashes(pa.array(excerpts.texts, pa.large_binary()).cast(pa.large_string()))
-    counts = np.diff(words.offsets)
-    whole = np.array([len(text) < EXCERPT_BYTES - 3 for text in excerpts.texts], bool)
+    words = word_hashes(pa.array(excerpts, pa.large_binary()).cast(pa.large_string()))
+    counts, lengths = np.diff(words.offsets), np.array([len(text) for text in excerpts], np.int64)
+    whole = lengths < EXCERPT_BYTES - 3
     taken = np.minimum(counts - np.where(whole, 0, np.minimum(counts, 1)), WORDS)
     offsets = np.concatenate([[0], np.cumsum(taken)]).astype(np.int64)
     at = np.arange(offsets[-1]) + np.repeat(words.offsets[:-1] - offsets[:-1], taken)
-    texts = [
-        text[: len(text) * int(some) // max(int(all_words), 1)]
-        for text, some, all_words in zip(excerpts.texts, taken, counts, strict=True)
-    ]
+    ends = lengths * taken // np.maximum(counts, 1)
+    texts = [text[:end] for text, end in zip(excerpts, ends.tolist(), strict=True)]
     return Words(words.keys[at], offsets), texts
 
 
-def _counts(keys: list[npt.NDArray[np.uint64]]) -> Int:
-    """(distinct, G) of the keys of each group."""
-    group = np.repeat(np.arange(len(keys)), [len(part) for part in keys])
-    distinct, at = np.unique(np.concatenate(keys), return_inverse=True)
-    counts = np.bincount(at * len(keys) + group, minlength=len(distinct) * len(keys))
-    return counts.reshape(len(distinct), len(keys)).astype(np.int64)
+def _counts(keys: npt.NDArray[np.uint64], group: Int) -> Int:
+    """(distinct, G) of keys, each of a group."""
+    distinct, at = np.unique(keys, return_inverse=True)
+    counts = np.bincount(at * GROUPS + group, minlength=len(distinct) * GROUPS)
+    return counts.reshape(len(distinct), GROUPS).astype(np.int64)
 
 
 def _hash(text: bytes) -> int:
@@ -134,10 +137,20 @@ def _similar(excerpts: list[Excerpts]) -> tuple[Int, Int]:
     signed = (signatures != _NONE).any(axis=1)
     signatures, group = signatures[signed], group[signed]
     similar = np.zeros((groups, groups), np.int64)
-    for row in range(len(signatures) - 1):
-        close = (signatures[row + 1 :] == signatures[row]).sum(axis=1) >= SIMILAR * width
-        np.add.at(similar, (group[row], group[row + 1 :][close]), 1)
+    _add_similar(np.ascontiguousarray(signatures), group, SIMILAR * width, similar)
     size = np.bincount(group, minlength=groups).astype(np.int64)
     pairs = np.outer(size, size)
     np.fill_diagonal(pairs, size * (size - 1) // 2)
     return similar + np.triu(similar, 1).T, pairs
+
+
+@numba.njit(cache=True, nogil=True)
+def _add_similar(signatures, group, least, similar):  # type: ignore[no-untyped-def]
+    """Counts the pairs of rows that are the same in so many places, by the groups of the two."""
+    for row in range(len(signatures)):
+        for other in range(row + 1, len(signatures)):
+            same = 0
+            for i in range(signatures.shape[1]):
+                same += signatures[row, i] == signatures[other, i]
+            if same >= least:
+                similar[group[row], group[other]] += 1

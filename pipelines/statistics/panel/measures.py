@@ -50,7 +50,7 @@ from pipelines.statistics.panel.estimators import (
 from pipelines.statistics.panel.sketches import MAX_THETA, Sample, union
 from pipelines.statistics.panel.state import WINDOW, State
 from pipelines.statistics.panel.surprisal import BINS_PER_BIT
-from pipelines.statistics.panel.vendi import vendi
+from pipelines.statistics.panel.vendi import vendi_each
 
 __all__ = [
     "HIGHER",
@@ -81,7 +81,16 @@ def measures(state: State, level: float = 0.95, equal: EqualSample | None = None
         equal: its equal sample, where the caller has it.
     """
     equal = equal or equal_sample(state)
+    return _of_whole(state, level, equal, _of_sample(equal, level))
+
+
+def both(state: State, level: float, equal: EqualSample) -> tuple[dict[str, Estimate], dict[str, Estimate]]:
+    """:func:`measures` and :func:`equal_measures`, in half of the time."""
     of_sample = _of_sample(equal, level)
+    return _of_whole(state, level, equal, of_sample), _in_order(of_sample)
+
+
+def _of_whole(state: State, level: float, equal: EqualSample, of_sample: dict[str, Estimate]) -> dict[str, Estimate]:
     found = {
         "distinct_trigrams": _distinct_trigrams(state, level),
         "distinct_documents": _distinct_documents(state, level),
@@ -94,7 +103,7 @@ def measures(state: State, level: float = 0.95, equal: EqualSample | None = None
         "vendi": _vendi(state.outer, state.documents, level),
         **_surprisal(state, level),
     }
-    return {one.name: found[one.name] for one in MEASURES if one.name in found}
+    return _in_order(found)
 
 
 def equal_measures(state: State, level: float = 0.95, equal: EqualSample | None = None) -> dict[str, Estimate]:
@@ -103,14 +112,13 @@ def equal_measures(state: State, level: float = 0.95, equal: EqualSample | None 
     A sample that fell a little short of its size, as of slices with not many more documents, is brought to that size by
     the slope that leaving out groups shows.
     """
-    found = _of_sample(equal or equal_sample(state), level)
-    return {one.name: found[one.name] for one in MEASURES if one.name in found}
+    return _in_order(_of_sample(equal or equal_sample(state), level))
 
 
 def comparable(state: State, level: float = 0.95, equal: EqualSample | None = None) -> dict[str, Estimate]:
     """What may be compared between corpora of different size: of the equal sample where a measure changes with size."""
-    equal = equal or equal_sample(state)
-    return measures(state, level, equal) | equal_measures(state, level, equal)
+    whole, of_equal = both(state, level, equal or equal_sample(state))
+    return whole | of_equal
 
 
 def pooled(state: State, order: int) -> tuple[Sample, Int]:
@@ -121,6 +129,10 @@ def pooled(state: State, order: int) -> tuple[Sample, Int]:
         inside = part.keys < whole.theta
         counts[np.searchsorted(whole.keys, part.keys[inside]), group] = part.counts[inside]
     return whole, counts
+
+
+def _in_order(found: dict[str, Estimate]) -> dict[str, Estimate]:
+    return {one.name: found[one.name] for one in MEASURES if one.name in found}
 
 
 def _split(values: Float) -> tuple[float, Float]:
@@ -197,12 +209,8 @@ def _mattr(state: State, level: float) -> Estimate:
 
 def _vendi(outer: Int, documents: Int, level: float, size: int | None = None) -> Estimate:
     total = outer.sum(axis=0)
-    left_out = np.array([_kinds(total - part) for part in outer])
-    return _estimate_at(_kinds(total), left_out, documents, LOG, level, size)
-
-
-def _kinds(outer: Int) -> float:
-    return vendi(outer) if np.trace(outer) > 0 else math.nan
+    value, left_out = _split(vendi_each(np.concatenate([total[None], total - outer])))
+    return _estimate_at(value, left_out, documents, LOG, level, size)
 
 
 def _surprisal(state: State, level: float) -> dict[str, Estimate]:
@@ -269,16 +277,13 @@ def _estimate_at(value: float, left_out: Float, sizes: Int, scale: str, level: f
 
 def _template_rate(equal: EqualSample, level: float) -> Estimate:
     """The U-statistic of similar pairs, on the scale of its root, which is about the share of the largest template."""
-    groups = np.arange(len(equal.documents))
-
-    def among(keep: Int) -> tuple[float, float]:
-        similar, pairs = (np.triu(table[np.ix_(keep, keep)]).sum() for table in (equal.similar, equal.pairs))
-        return float(similar), float(pairs)
-
-    similar, pairs = among(groups)
+    # Of all pairs, and of those without each group: its own row of a symmetric table has them once.
+    total = [int(np.triu(table).sum()) for table in (equal.similar, equal.pairs)]
+    similar, pairs = map(float, total)
     if pairs == 0:
         return NOTHING
-    left_out = [np.divide(*among(groups[groups != g])) if among(groups[groups != g])[1] else math.nan for g in groups]
+    left = [all_ - table.sum(axis=1) for all_, table in zip(total, (equal.similar, equal.pairs), strict=True)]
+    left_out = np.where(left[1] > 0, left[0] / np.maximum(left[1], 1), math.nan)
     found = estimate(similar / pairs, left_out, equal.documents, ROOT, level)
     # So many pairs make a cluster of m documents, whose number is no surer than a Poisson count: with few of them the
     # jackknife, which then sees next to nothing, would be far too sure.

@@ -27,7 +27,8 @@ MAX_THETA = (1 << 63) - 1  # of a sample that holds all keys: hashes have 63 bit
 REGISTERS = 1 << 12
 BUCKETS = 512  # of the signed count sketch
 
-_SEED_HASH = 0x93CC  # the low 16 bits of MurmurHash3 of the seed itself, by which readers know it
+_BASE = 0xD6E8FEB86659FD93  # of the polynomial that an n-gram's key is
+SEED_HASH = 0x93CC  # the low 16 bits of MurmurHash3 of the seed itself, by which readers know it
 
 
 class Sample(NamedTuple):
@@ -43,6 +44,15 @@ class Sample(NamedTuple):
     keys: npt.NDArray[np.uint64]
     counts: npt.NDArray[np.int64]
     theta: np.uint64
+
+
+class Samples(NamedTuple):
+    """Several samples: number i has the keys and counts ``[edges[i] : edges[i + 1]]`` and ``thetas[i]``."""
+
+    keys: npt.NDArray[np.uint64]
+    counts: npt.NDArray[np.int64]
+    edges: npt.NDArray[np.int64]
+    thetas: npt.NDArray[np.uint64]
 
 
 def empty_sample() -> Sample:
@@ -67,19 +77,49 @@ def sample_ngrams(
 ) -> Sample:
     """The bottom-k sample of the n-grams of some documents, counted into registers and buckets if there are any.
 
-    Arguments are as for :func:`add_ngrams`.
+    Arguments are as for :func:`sample_parts`.
     """
-    none, no_buckets = np.empty(0, np.uint8), np.empty(0, np.int64)
-    ngrams = int(np.maximum(offsets[rows + 1] - offsets[rows] - order + 1, 0).sum())
-    # A guess at theta, so that few n-grams need sorting: as if all were distinct, and single words one in eight.
-    share = (k + 6 * math.sqrt(k)) * (8 if order == 1 else 1) / max(ngrams, 1)
-    bound = np.uint64(min(share, 1) * MAX_THETA)
-    counted = registers if registers is not None else none, buckets if buckets is not None else no_buckets
-    found = Sample(*add_ngrams(words, offsets, rows, order, k, *counted, bound))
-    while found.theta == bound and bound < MAX_THETA:
-        bound = np.uint64(min(int(bound) * 8, MAX_THETA))
-        found = Sample(*add_ngrams(words, offsets, rows, order, k, none, no_buckets, bound))
-    return found
+    edges = np.array([0, len(rows)], np.int64)
+    raised = None if registers is None else registers[None]
+    added = None if buckets is None else buckets[None]
+    found = sample_parts(words, offsets, rows, edges, order, k, raised, added)
+    return Sample(found.keys, found.counts, found.thetas[0])
+
+
+def sample_parts(
+    words: npt.NDArray[np.uint64],
+    offsets: npt.NDArray[np.int64],
+    rows: npt.NDArray[np.int64],
+    edges: npt.NDArray[np.int64],
+    order: int,
+    k: int,
+    registers: npt.NDArray[np.uint8] | None = None,
+    buckets: npt.NDArray[np.int64] | None = None,
+) -> Samples:
+    """The bottom-k samples of the n-grams of several parts of a corpus; n-grams do not cross documents.
+
+    Args:
+        words: uint64 (n,) the word hashes of all documents.
+        offsets: int64 (d + 1,) document i has ``words[offsets[i] : offsets[i + 1]]``.
+        rows: int64 (r,) documents, part after part; part p has ``rows[edges[p] : edges[p + 1]]``.
+        edges: int64 (p + 1,).
+        order: words an n-gram; the key is that of :func:`pipelines.statistics.panel.words.ngram_keys`.
+        k: how many keys to keep of a part.
+        registers: uint8 (c, 4096) HyperLogLog registers to raise, the first for the first p / c parts, and so on.
+        buckets: int64 (p, 512) signed count sketches to add to. A key adds +1 or −1, by a bit of its hash, to one
+            bucket (Charikar et al., "Finding frequent items in data streams", 2002), and the sum of the squares has
+            the second frequency moment as its mean (Thorup and Zhang, "Tabulation based 4-universal hashing with
+            applications to second moment estimation", 2004).
+    """
+    ngrams = np.concatenate([[0], np.cumsum(np.maximum(offsets[rows + 1] - offsets[rows] - order + 1, 0))])
+    ngrams = np.diff(ngrams[edges]).astype(np.int64)
+    keys = np.empty(int(np.minimum(ngrams, k).sum()), np.uint64)
+    counts, thetas = np.empty(len(keys), np.int64), np.empty(len(ngrams), np.uint64)
+    ends = np.zeros(len(edges), np.int64)
+    raised = np.empty((0, 0), np.uint8) if registers is None else registers
+    added = np.empty((0, 0), np.int64) if buckets is None else buckets
+    _sample_parts(words, offsets, rows, edges, ngrams, order, k, raised, added, keys, counts, ends, thetas)
+    return Samples(keys[: ends[-1]], counts[: ends[-1]], ends, thetas)
 
 
 def union(samples: Sequence[Sample], k: int | None = None) -> Sample:
@@ -108,7 +148,7 @@ def registers_of(keys: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint8]:
     Registers merge by :func:`numpy.maximum`.
     """
     registers = np.zeros(REGISTERS, np.uint8)
-    _add_registers(keys, registers)
+    add_registers(keys, np.zeros(len(keys), np.int64), registers[None])
     return registers
 
 
@@ -121,7 +161,7 @@ def theta_bytes(sample: Sample) -> bytes:
     read_only, empty, compact, ordered = 2, 4, 8, 16
     flags = read_only | compact | ordered | (empty if exact and not count else 0)
     longs = (1 if not count else 2) if exact else 3
-    head = bytes([longs, 3, 3, 0, 0, flags]) + _SEED_HASH.to_bytes(2, "little")
+    head = bytes([longs, 3, 3, 0, 0, flags]) + SEED_HASH.to_bytes(2, "little")
     if longs > 1:
         head += count.to_bytes(4, "little") + bytes(4)
     if longs > 2:
@@ -187,60 +227,85 @@ def _add_register(registers, h1, h2):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True, nogil=True)
-def _add_registers(keys, registers):  # type: ignore[no-untyped-def]
-    for key in keys:
-        h1, h2 = _murmur(key)
-        _add_register(registers, h1, h2)
+def add_registers(keys, at, registers):  # type: ignore[no-untyped-def]
+    """Adds each key to the registers of its row: uint64 (n,), int64 (n,) and uint8 (rows, 4096)."""
+    for i in range(len(keys)):
+        h1, h2 = _murmur(keys[i])
+        _add_register(registers[at[i]], h1, h2)
 
 
 @numba.njit(inline="always")
-def _slot(table, hash63):  # type: ignore[no-untyped-def]
-    """Where a hash is in an open-addressing table, or would be; 0 marks an empty slot."""
-    mask = len(table) - 1
-    at = np.int64((hash63 * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(20)) & mask
+def _slot(table, mask, scale, hash63):  # type: ignore[no-untyped-def]
+    """Where a hash is in an open-addressing table, or would be; 0 marks an empty slot.
+
+    Larger hashes have later slots, but for collisions, so that the table is all but sorted.
+    """
+    at = min(np.int64(np.float64(np.int64(hash63)) * scale), mask)
     while table[at] != 0 and table[at] != hash63:
         at = (at + 1) & mask
     return at
 
 
-@numba.njit(cache=True, nogil=True)
-def _least(table, tallies, size, k):  # type: ignore[no-untyped-def]
-    """The k least of the table's ``size`` hashes, ascending, and how often each was seen; and the next one, if any."""
-    keys = table[table != 0]
-    keys.sort()
-    kept = min(size, k)
-    counts = np.empty(kept, np.int64)
-    for i in range(kept):
-        counts[i] = tallies[_slot(table, keys[i])]
-    return keys[:kept].copy(), counts, keys[k] if size > k else np.uint64(0)
+@numba.njit(inline="always")
+def _sorted(table, tallies, slots, keys, counts):  # type: ignore[no-untyped-def]
+    """Moves the table's hashes to ``keys``, ascending, and how often each was seen; gives their number."""
+    size = 0
+    for at in range(slots):
+        key = table[at]
+        if key != 0:
+            place = size
+            while place > 0 and keys[place - 1] > key:
+                keys[place], counts[place] = keys[place - 1], counts[place - 1]
+                place -= 1
+            keys[place], counts[place] = key, tallies[at]
+            table[at] = 0
+            size += 1
+    return size
 
 
 @numba.njit(cache=True, nogil=True)
-def add_ngrams(words, offsets, rows, order, k, registers, buckets, bound):  # type: ignore[no-untyped-def]
-    """The bottom-k sample of the n-grams of some documents; counts them into the other sketches on the way.
+def _sample_parts(words, offsets, rows, edges, ngrams, order, k, registers, buckets, keys, counts, ends, thetas):  # type: ignore[no-untyped-def]
+    """Fills ``keys``, ``counts``, ``ends`` and ``thetas``."""
+    most = 16
+    while most < 8 * k:
+        most *= 2
+    table, tallies = np.zeros(most, np.uint64), np.empty(most, np.int64)
+    found, often = np.empty(most // 2, np.uint64), np.empty(most // 2, np.int64)
+    parts_a_row = len(ngrams) // max(len(registers), 1)
+    for part in range(len(ngrams)):
+        # A guess at theta, so that few n-grams need a slot: as if all were distinct, and single words one in eight.
+        share = (k + 6 * math.sqrt(k)) * (8 if order == 1 else 1) / max(ngrams[part], 1)
+        bound = np.uint64(MAX_THETA)
+        if share < 1:
+            bound = np.uint64(share * MAX_THETA)
+        part_rows = rows[edges[part] : edges[part + 1]]
+        raised = registers[part // parts_a_row] if len(registers) else np.empty(0, np.uint8)
+        added = buckets[part] if len(buckets) else np.empty(0, np.int64)
+        slots = 16
+        while slots < most and slots <= 2 * ngrams[part]:
+            slots *= 2
+        while True:
+            size, theta = _least(
+                words, offsets, part_rows, order, k, raised, added, bound, table, tallies, slots, found, often
+            )
+            if theta < bound or bound == np.uint64(MAX_THETA):
+                break
+            raised, added = np.empty(0, np.uint8), np.empty(0, np.int64)
+            bound = bound * np.uint64(8) if bound < np.uint64(MAX_THETA // 8) else np.uint64(MAX_THETA)
+        first = ends[part]
+        keys[first : first + size] = found[:size]
+        counts[first : first + size] = often[:size]
+        ends[part + 1] = first + size
+        thetas[part] = theta
 
-    Args:
-        words: uint64 (n,) the word hashes of all documents.
-        offsets: int64 (d + 1,) document i has ``words[offsets[i] : offsets[i + 1]]``.
-        rows: int64 (r,) the documents meant.
-        order: words an n-gram; the key is that of :func:`pipelines.statistics.panel.words.ngram_keys`.
-        k: how many keys to keep.
-        registers: uint8 HyperLogLog registers to raise; empty for none.
-        buckets: int64 buckets of a signed count sketch to add to; empty for none. A key adds +1 or −1, by a bit of
-            its hash, to one bucket (Charikar et al., "Finding frequent items in data streams", 2002), and the sum of
-            the squares has the second frequency moment as its mean (Thorup and Zhang, "Tabulation based 4-universal
-            hashing with applications to second moment estimation", 2004).
-        bound: uint64 hashes from here on are not sampled.
 
-    Returns:
-        keys, counts, theta of a :class:`Sample`; of theta ``bound`` if no more than k hashes are under it.
-    """
-    base = np.uint64(0xD6E8FEB86659FD93)
-    slots = 16
-    while slots < 8 * k:
-        slots *= 2
-    table, tallies = np.zeros(slots, np.uint64), np.zeros(slots, np.int64)
+@numba.njit(cache=True, nogil=True)
+def _least(words, offsets, rows, order, k, registers, buckets, bound, table, tallies, slots, found, often):  # type: ignore[no-untyped-def]
+    """The k least hashes under ``bound``, in ``found``, and how often they occur; gives their number and theta."""
+    base = np.uint64(_BASE)
+    mask = slots - 1
     theta: Any = bound
+    scale = slots / np.float64(np.int64(theta))
     size = 0
     for row in rows:
         for i in range(offsets[row], offsets[row + 1] - order + 1):
@@ -256,20 +321,24 @@ def add_ngrams(words, offsets, rows, order, k, registers, buckets, bound):  # ty
             hash63 = h1 >> np.uint64(1)
             if hash63 >= theta or hash63 == 0:
                 continue
-            at = _slot(table, hash63)
-            tallies[at] += 1
-            if table[at] == 0:
-                table[at] = hash63
-                size += 1
-                if 2 * size == slots:
-                    keys, counts, theta = _least(table, tallies, size, k)
-                    table[:], tallies[:] = 0, 0
-                    size = k
-                    for j in range(k):
-                        at = _slot(table, keys[j])
-                        table[at], tallies[at] = keys[j], counts[j]
-    keys, counts, following = _least(table, tallies, size, k)
-    return keys, counts, following if following > 0 else theta
+            at = _slot(table, mask, scale, hash63)
+            if table[at] == hash63:
+                tallies[at] += 1
+                continue
+            table[at], tallies[at] = hash63, 1
+            size += 1
+            if 2 * size == slots:
+                _sorted(table, tallies, slots, found, often)
+                theta = found[k]
+                scale = slots / np.float64(np.int64(theta))
+                size = k
+                for j in range(k):
+                    at = _slot(table, mask, scale, found[j])
+                    table[at], tallies[at] = found[j], often[j]
+    size = _sorted(table, tallies, slots, found, often)
+    if size > k:
+        return k, found[k]
+    return size, theta
 
 
 @numba.njit(cache=True, nogil=True)

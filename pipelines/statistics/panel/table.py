@@ -16,11 +16,12 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 from scipy import special
@@ -39,9 +40,9 @@ from pipelines.statistics.panel.against import (
 )
 from pipelines.statistics.panel.equal import SIZES, equal_sample
 from pipelines.statistics.panel.estimators import NOTHING, Estimate, on_scale
-from pipelines.statistics.panel.measures import MEASURES, NEITHER, equal_measures, measure, measures
-from pipelines.statistics.panel.state import GROUPS, State, merge_states
-from pipelines.statistics.panel.tally import AFTER, BEFORE, Cell, states
+from pipelines.statistics.panel.measures import MEASURES, NEITHER, both, measure
+from pipelines.statistics.panel.state import GROUPS, State
+from pipelines.statistics.panel.tally import AFTER, BEFORE, Cell, cells_of, merge_cells, rows_of, states
 
 LEAST_DOCUMENTS = SIZES[-1]  # of a slice; with fewer nothing is said of it
 MARGINS = ("language", "month×language", "host_class×language")
@@ -77,6 +78,9 @@ PANEL_TABLE = pa.schema(
 )
 
 
+_UNKNOWN = {one.name: math.nan for one in PANEL_TABLE if one.type == pa.float64() and one.nullable}
+
+
 class External(NamedTuple):
     """An earlier output as the reference of a crawl without documents from before the cut-off in a language.
 
@@ -94,15 +98,17 @@ class _Slice:
 
     margin: str
     cell: Cell
-    state: State
+    documents: int
+    words: int
     size: int  # of the language's equal samples
+    state: State | None  # None where there are too few documents
     whole: dict[str, Estimate] = field(default_factory=dict)
     equal: dict[str, Estimate] = field(default_factory=dict)
     compared: dict[str, Estimate] = field(default_factory=dict)
 
     @property
     def enough(self) -> bool:
-        return int(self.state.documents.sum()) >= self.size
+        return self.state is not None
 
 
 def panel_table(
@@ -123,9 +129,12 @@ def panel_table(
     rows: list[dict[str, Any]] = []
     earlier = _by_language(reference)
     copies = _near_duplicates(cells, diversity_tally, level)
+    # What belongs together is then read where it stands.
+    cells = cells.combine_chunks()
+    cells = cells.take(pc.sort_indices(cells, [("language", "ascending"), ("family", "ascending")]))
     for language in sorted(set(cells["language"].to_pylist())):
         # One language at a time: thousands of states would not fit in memory.
-        found = list(states(_of_language(cells, language)))
+        found = _of_language(cells, language)
         months = earlier[language]() if language in earlier else []
         size = months[0].size if months else equal_size(found)
         slices = _slices(found, size)
@@ -137,29 +146,26 @@ def panel_table(
     return _with_alarms(rows, level)
 
 
-def equal_size(cells: Sequence[tuple[Cell, State]]) -> int:
+def equal_size(cells: pa.Table) -> int:
     """How many documents the equal samples of a language have: as many as half of its months, on either side of the
     cut-off, can give.
     """  # fmt: skip
     sides: dict[str, list[int]] = {BEFORE: [], AFTER: []}
-    for cell, state in cells:
-        if cell.family == "month":
-            sides[cell.period].append(int(state.documents.sum()))
+    for row in cells.select(["family", "period", "documents"]).to_pylist():
+        if row["family"] == "month":
+            sides[row["period"]].append(sum(row["documents"]))
     typical = min((statistics.median(side) for side in sides.values() if side), default=0)
     return next((size for size in SIZES if size <= typical), SIZES[-1])
 
 
-def _slices(cells: Sequence[tuple[Cell, State]], size: int) -> list[_Slice]:
-    """The slices of a language, in the order of the table."""
-    found = [
-        _Slice("month×language" if cell.family == "month" else "host_class×language", cell, state, size)
-        for cell, state in cells
-    ]
+def _slices(cells: pa.Table, size: int) -> list[_Slice]:
+    """The slices of a language, in the order of the table; states are read of those with enough documents only."""
+    found = [one for name in ("month", "host_class") for one in _of_family(_where(cells, "family", name), size)]
+    months = _where(cells, "family", "month")
     for period in (BEFORE, AFTER):
-        whole = [one.state for one in found if one.cell.family == "month" and one.cell.period == period]
-        if whole:
-            cell = Cell("language", None, None, found[0].cell.language, period)
-            found.append(_Slice("language", cell, merge_states(whole), size))
+        whole = _where(months, "period", period)
+        if whole.num_rows:
+            found += _of_family(merge_cells(whole, Cell("language", None, None, found[0].cell.language, period)), size)
     order = {margin: at for at, margin in enumerate(MARGINS)}
     return sorted(
         found,
@@ -167,8 +173,29 @@ def _slices(cells: Sequence[tuple[Cell, State]], size: int) -> list[_Slice]:
     )
 
 
+def _of_family(cells: pa.Table, size: int) -> Iterator[_Slice]:
+    documents, words = (_totals(cells, name) for name in ("documents", "words"))
+    enough = documents >= size
+    read = (state for _, state in states(rows_of(cells, np.flatnonzero(enough))))
+    for at, cell in enumerate(cells_of(cells)):
+        margin = cell.family if cell.family == "language" else f"{cell.family}×language"
+        yield _Slice(margin, cell, int(documents[at]), int(words[at]), size, next(read) if enough[at] else None)
+
+
+def _totals(cells: pa.Table, name: str) -> npt.NDArray[np.int64]:
+    """Of a column with one number a group."""
+    groups = [chunk.flatten().to_numpy() for chunk in cells[name].chunks]
+    by_group = np.concatenate([np.empty(0, np.int64), *groups]).reshape(-1, GROUPS)
+    totals: npt.NDArray[np.int64] = by_group.sum(axis=1)
+    return totals
+
+
+def _where(cells: pa.Table, name: str, value: str) -> pa.Table:
+    return rows_of(cells, np.flatnonzero(pc.equal(cells[name], value).to_numpy()))
+
+
 def _of_language(cells: pa.Table, language: str) -> pa.Table:
-    return cells.filter(pc.equal(cells["language"], language))
+    return _where(cells, "language", language)
 
 
 def _is_month_before(one: _Slice) -> bool:
@@ -176,9 +203,8 @@ def _is_month_before(one: _Slice) -> bool:
 
 
 def _measure(one: _Slice, copies: Mapping[tuple[Any, ...], Estimate], level: float) -> None:
-    sample = equal_sample(one.state, one.size)
-    one.whole = measures(one.state, level, sample)
-    one.equal = equal_measures(one.state, level, sample)
+    assert one.state is not None
+    one.whole, one.equal = both(one.state, level, equal_sample(one.state, one.size))
     key = (one.margin, one.cell.month, one.cell.host_class, one.cell.language, one.cell.period)
     if key in copies:
         one.whole["near_duplicate_rate"] = copies[key]
@@ -211,17 +237,17 @@ def _relate(slices: Sequence[_Slice], months: Sequence[_Slice], level: float) ->
     """Overlap and drift against the months before the cut-off: of each of these, against all others; of what came
     after, against all of them. Other slices from before are part of what they would be held against.
     """  # fmt: skip
-    before = [one.state for one in months]
+    before = [one.state for one in months if one.state is not None]
     if not before:
         return
     histogram = np.sum([one.surprisal for one in before], axis=0)
     known = Known(before, months[0].size)
-    for one, found in zip(months, relatives(before, level, known), strict=True):
+    for one, state, found in zip(months, before, relatives(before, level, known), strict=True):
         one.compared |= found
         one.equal["overlap"] = found.get("overlap", NOTHING)
-        one.whole[DRIFT] = drift(one.state.surprisal, histogram - one.state.surprisal, level)
+        one.whole[DRIFT] = drift(state.surprisal, histogram - state.surprisal, level)
     for one in slices:
-        if one.enough and one.cell.period == AFTER:
+        if one.state is not None and one.cell.period == AFTER:
             one.compared |= relative(one.state, before, level, known)
             one.equal["overlap"] = one.compared["overlap"]
             one.whole["overlap"] = known.overlap(one.state, level)
@@ -242,31 +268,32 @@ def _of_class(before: _Slice | None, months: Reference | None, name: str) -> Ref
 
 
 def _row(one: _Slice, name: str, against: Reference | None, level: float) -> dict[str, Any]:
-    kind = measure(name)
-    whole = one.whole.get(name, NOTHING)
-    equal = one.equal.get(name, NOTHING) if kind.by_size else NOTHING
-    compared = one.compared.get(name, NOTHING)
-    after = one.cell.period == AFTER and one.enough
-    return {
+    row: dict[str, Any] = {
         "margin": one.margin,
         "month": one.cell.month,
         "host_class": one.cell.host_class,
         "language": one.cell.language,
         "period": one.cell.period,
         "measure": name,
-        "documents": int(one.state.documents.sum()),
-        "words": int(one.state.words.sum()),
-        **{column: getattr(whole, column) for column in ("value", "low", "high")},
+        "documents": one.documents,
+        "words": one.words,
+        **_UNKNOWN,
         "equal_documents": one.size,
-        "equal": equal.value,
-        "equal_low": equal.low,
-        "equal_high": equal.high,
-        **_band(against if one.enough else None),
-        "p_value": p_value(compared, against, kind) if after else math.nan,
         "alarm": False,
         "too_few": not one.enough,
         "level": level,
     }
+    if not one.enough:
+        return row
+    kind = measure(name)
+    whole = one.whole.get(name, NOTHING)
+    equal = one.equal.get(name, NOTHING) if kind.by_size else NOTHING
+    row |= {"value": whole.value, "low": whole.low, "high": whole.high}
+    row |= {"equal": equal.value, "equal_low": equal.low, "equal_high": equal.high}
+    row |= _band(against)
+    if one.cell.period == AFTER:
+        row["p_value"] = p_value(one.compared.get(name, NOTHING), against, kind)
+    return row
 
 
 def _band(reference: Reference | None) -> dict[str, float]:
@@ -278,13 +305,19 @@ def _with_alarms(rows: list[dict[str, Any]], level: float) -> pa.Table:
     worse = [row for row in rows if measure(row["measure"]).worse != NEITHER]
     for row, p in zip(worse, benjamini_hochberg([row["p_value"] for row in worse]), strict=True):
         row["alarm"] = bool(p <= 1 - level)
-    for row in rows:
-        for name, value in row.items():
-            if isinstance(value, float) and not math.isfinite(value):
-                row[name] = None
     order = {margin: at for at, margin in enumerate(MARGINS)}
     rows.sort(key=lambda row: order[row["margin"]])  # stable: languages and slices stay in their order
-    return pa.Table.from_pylist(rows, PANEL_TABLE)
+    return pa.Table.from_arrays(
+        [_column([row[one.name] for row in rows], one) for one in PANEL_TABLE], schema=PANEL_TABLE
+    )
+
+
+def _column(values: list[Any], of: pa.Field) -> pa.Array:
+    """What is not finite is null."""
+    if of.type != pa.float64():
+        return pa.array(values, of.type)
+    numbers = np.array(values, np.float64)
+    return pa.array(numbers, mask=~np.isfinite(numbers))
 
 
 def _near_duplicates(
@@ -336,13 +369,12 @@ def _months_of(reference: External, language: str) -> list[_Slice]:
     for row in reference.table.to_pylist():
         if (row["margin"], row["language"], row["period"]) == ("month×language", language, BEFORE):
             rows.setdefault(row["month"], []).append(row)
+    cells = _where(_of_language(reference.cells, language), "family", "month")
+    sizes = [found[0]["equal_documents"] for found in rows.values()]
     found = []
-    for cell, state in states(_of_language(reference.cells, language)):
-        if cell.family != "month" or cell.month not in rows:
-            continue
-        one = _Slice("month×language", cell, state, rows[cell.month][0]["equal_documents"])
-        if cell.family == "month" and _is_month_before(one) and cell.month in rows:
-            one.compared = {row["measure"]: _estimate_of(row) for row in rows[cell.month]}
+    for one in _of_family(cells, sizes[0]) if sizes else ():
+        if _is_month_before(one) and one.cell.month in rows:
+            one.compared = {row["measure"]: _estimate_of(row) for row in rows[one.cell.month]}
             found.append(one)
     return found
 

@@ -16,7 +16,7 @@ import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -25,15 +25,16 @@ import pyarrow.compute as pc
 
 from pipelines.records import Place
 from pipelines.statistics.host_class import host_classes
-from pipelines.statistics.panel.encode import EXCERPT_FIELDS, STATE_FIELDS, encode, hll_of_registers, state_of_row
-from pipelines.statistics.panel.state import NO_SIGNATURE, SETS, State, build_state, describe, empty_state, merge_states
+from pipelines.statistics.panel.encode import EXCERPT_FIELDS, STATE_FIELDS, hll_of_registers, state_of_row
+from pipelines.statistics.panel.stack import Stack, columns_of, count, merge, with_excerpts
+from pipelines.statistics.panel.state import GROUPS, NO_SIGNATURE, SETS, State, describe
 from pipelines.statistics.tally import UNDETERMINED_LANGUAGE, month_of, signature_matrix
 
 COLUMNS = ["doc_id", "captured_at", "host", "language", "place", "text", "text_sha256", "signature"]
 BEFORE, AFTER = "before", "after"
 
 _PENDING = 1 << 26  # bytes of tables that wait to be merged
-_AT_ONCE = 16  # states of one cell in memory, of some 700 kB each
+_AT_ONCE = 64  # cells in memory without their packing, of some 300 kB each
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ def tally_panel(table: pa.Table, rules: PanelRules) -> pa.Table:
     known = pc.and_(pc.is_valid(table["language"]), pc.not_equal(table["language"], UNDETERMINED_LANGUAGE))
     kept = np.flatnonzero(pc.and_kleene(known, pc.not_equal(table["place"], str(Place.DUPLICATES))).to_numpy())
     if not len(kept):
-        return _table([])
+        return PANEL.empty_table()
     # By language, so that each language's words lie together.
     order = pc.sort_indices(table["language"].take(pa.array(kept))).to_numpy()
     table = table.take(pa.array(kept[order])).combine_chunks()
@@ -105,7 +106,15 @@ def tally_panel(table: pa.Table, rules: PanelRules) -> pa.Table:
         for (value, code, when), members in _members([values, language, period]):
             month, host_class = (value, None) if family == "month" else (None, value)
             cells[Cell(family, month, host_class, code, when)] = members
-    return _table((cell, encode(build_state(documents, cells[cell]))) for cell in sorted(cells, key=_order))
+    described, group = with_excerpts(documents), (documents.keys % np.uint64(GROUPS)).astype(np.int64)
+    batches = []
+    for some in _batches(sorted(cells, key=_order)):
+        rows = np.concatenate([cells[cell] for cell in some])
+        part = np.repeat(np.arange(len(some)) * GROUPS, [len(cells[cell]) for cell in some]) + group[rows]
+        together = np.argsort(part, kind="stable")
+        edges = np.searchsorted(part[together], np.arange(len(some) * GROUPS + 1))
+        batches.append(_batch(some, count(described, rows[together], edges)))
+    return pa.Table.from_batches(batches, PANEL)
 
 
 def merge_panel(tables: Iterable[pa.Table]) -> pa.Table:
@@ -113,7 +122,7 @@ def merge_panel(tables: Iterable[pa.Table]) -> pa.Table:
 
     ``tables`` may be a generator: at most about three times what comes out is held, or a few packs' tables.
     """
-    merged = _table([])
+    merged = PANEL.empty_table()
     pending: list[pa.Table] = []
     for table in tables:
         pending.append(table)
@@ -129,6 +138,24 @@ def states(panel: pa.Table) -> Iterator[tuple[Cell, State]]:
     for batch in panel.to_batches(max_chunksize=_AT_ONCE):
         for row in batch.to_pylist():
             yield Cell(*(row[name] for name in fields)), state_of_row(row)
+
+
+def cells_of(panel: pa.Table) -> list[Cell]:
+    """Which slice each row is of."""
+    return list(itertools.starmap(Cell, zip(*(panel[field.name].to_pylist() for field in CELL_FIELDS), strict=True)))
+
+
+def rows_of(table: pa.Table, rows: npt.NDArray[np.int64]) -> pa.Table:
+    """Ascending rows, not copied where they lie together, as in tables ordered by cell they do."""
+    if not len(rows) or rows[-1] - rows[0] == len(rows) - 1:
+        return table.slice(int(rows[0]) if len(rows) else 0, len(rows))
+    return table.take(pa.array(rows))
+
+
+def merge_cells(panel: pa.Table, cell: Cell) -> pa.Table:
+    """One row, of this cell, out of all rows of a table of :data:`PANEL`; there must be one."""
+    (batch,) = panel.combine_chunks().to_batches()
+    return pa.Table.from_batches([_batch([cell], merge(batch, np.zeros(panel.num_rows, np.int64), 1))], PANEL)
 
 
 def without_texts(panel: pa.Table) -> pa.Table:
@@ -150,30 +177,43 @@ def without_texts(panel: pa.Table) -> pa.Table:
 
 
 def _merged(tables: Sequence[pa.Table]) -> pa.Table:
-    batches = [batch for table in tables for batch in table.to_batches()]
-    found: dict[Cell, list[tuple[int, int]]] = {}
-    for number, batch in enumerate(batches):
-        for at, cell in enumerate(batch.select([field.name for field in CELL_FIELDS]).to_pylist()):
-            found.setdefault(Cell(**cell), []).append((number, at))
-    return _table((cell, _merged_row(batches, found[cell])) for cell in sorted(found, key=_order))
-
-
-def _merged_row(batches: Sequence[pa.RecordBatch], places: Sequence[tuple[int, int]]) -> dict[str, Any]:
-    rows: Iterator[dict[str, Any]] = (batches[number].slice(at, 1).to_pylist()[0] for number, at in places)
-    if len(places) == 1:
-        return next(rows)
-    state = empty_state()
-    while several := [state_of_row(row) for row in itertools.islice(rows, _AT_ONCE)]:
-        state = merge_states([state, *several])
-    return encode(state)
-
-
-def _table(rows: Iterable[tuple[Cell, dict[str, Any]]]) -> pa.Table:
-    """Built a few rows at a time, so that no more than those are held twice."""
-    rows, batches = iter(rows), []
-    while several := [row | cell._asdict() for cell, row in itertools.islice(rows, _AT_ONCE)]:
-        batches.append(pa.RecordBatch.from_pylist(several, PANEL))
+    rows: dict[Cell, list[tuple[int, int]]] = {}
+    for number, table in enumerate(tables):
+        for at, cell in enumerate(cells_of(table)):
+            rows.setdefault(cell, []).append((number, at))
+    batches = []
+    for some in _batches(sorted(rows, key=_order)):
+        places = np.array([(slot, *place) for slot, cell in enumerate(some) for place in rows[cell]], np.int64)
+        places = places[np.lexsort((places[:, 2], places[:, 1]))]
+        parts = [rows_of(table, places[places[:, 1] == number, 2]) for number, table in enumerate(tables)]
+        (batch,) = pa.concat_tables(parts).combine_chunks().to_batches()
+        batches.append(_merged_batch(some, batch, places[:, 0]))
     return pa.Table.from_batches(batches, PANEL)
+
+
+def _merged_batch(cells: Sequence[Cell], batch: pa.RecordBatch, slot: npt.NDArray[np.int64]) -> pa.RecordBatch:
+    """Out of a batch of rows, each of the cell ``slot``: merged where there are several, else as they are."""
+    several = np.bincount(slot, minlength=len(cells)) > 1
+    if not several.any():
+        return batch.take(pa.array(np.argsort(slot)))
+    multiple = np.flatnonzero(several[slot])
+    names = np.flatnonzero(several)
+    stack = merge(batch.take(pa.array(multiple)), np.searchsorted(names, slot[multiple]), len(names))
+    single = np.flatnonzero(~several[slot])
+    both = pa.Table.from_batches(
+        [batch.take(pa.array(single)), _batch([cells[i] for i in names.tolist()], stack)], PANEL
+    )
+    order = np.argsort(np.concatenate([slot[single], names]))
+    return both.combine_chunks().take(pa.array(order)).to_batches()[0]
+
+
+def _batches(cells: Sequence[Cell]) -> Iterator[Sequence[Cell]]:
+    return (cells[at : at + _AT_ONCE] for at in range(0, len(cells), _AT_ONCE))
+
+
+def _batch(cells: Sequence[Cell], stack: Stack) -> pa.RecordBatch:
+    keys = [pa.array(values, pa.string()) for values in zip(*cells, strict=True)]
+    return pa.RecordBatch.from_arrays([*keys, *columns_of(stack)], schema=PANEL)
 
 
 def _order(cell: Cell) -> tuple[str, ...]:

@@ -46,3 +46,11 @@ def vendi(outer: npt.NDArray[np.int64], order: float = 1.0) -> float:
     if np.isinf(order):
         return float(1 / shares.max())
     return float((shares**order).sum() ** (1 / (1 - order)))
+
+
+def vendi_each(outers: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+    """The Vendi score, of order 1, of each of several sums of outer products (n, d, d); NaN where there was none."""
+    trace = np.trace(outers, axis1=1, axis2=2)
+    shares = np.linalg.eigvalsh(outers / np.maximum(trace, 1)[:, None, None])
+    some = np.where(shares > shares.shape[1] * np.finfo(np.float64).eps, shares, 1.0)
+    return np.asarray(np.where(trace > 0, np.exp(-(some * np.log(some)).sum(axis=1)), np.nan), np.float64)

@@ -26,7 +26,10 @@ _LEVELS = "▁▂▃▄▅▆▇█"
 
 
 def render_markdown(
-    summary: Mapping[str, Any], tables: Mapping[str, pa.Table], samples: Sequence[Mapping[str, Any]] = ()
+    summary: Mapping[str, Any],
+    tables: Mapping[str, pa.Table],
+    samples: Sequence[Mapping[str, Any]] = (),
+    audit: str | None = None,
 ) -> str:
     """Headline, months, host classes, alarms and accounting; one short line for a sample of each verdict.
 
@@ -34,10 +37,12 @@ def render_markdown(
         summary: as of :func:`~pipelines.statistics.report.page.render`.
         tables: the same.
         samples: the same.
+        audit: the same.
     """
     prevalence = shares.documents(tables["prevalence"])
     share = shares.NO_SHARE | dict(summary.get("synthetic_share") or {})
-    parts = ["# Human reserve", *_headline(summary, share), *_months(prevalence), *_classes(prevalence)]
+    audited = [f"**Audited by people.** {audit}"] if audit else []
+    parts = ["# Human reserve", *_headline(summary, share), *audited, *_months(prevalence), *_classes(prevalence)]
     parts += [*_alarms(tables.get("panel")), *_accounting(summary, tables["accounting"]), *_samples(samples)]
     parts.append("No figure here says that a text is by a person. “Clear” means that no known signal was found.")
     return "\n\n".join(parts) + "\n"

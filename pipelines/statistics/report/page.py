@@ -31,6 +31,7 @@ def render(
     title: str = "Human reserve",
     cutoff: date | None = None,
     folder: str | None = TABLES,
+    audit: str | None = None,
 ) -> str:
     """The report as one HTML document.
 
@@ -45,6 +46,7 @@ def render(
         title: of the page.
         cutoff: the day of the cut-off; without it, the first month with a later document is marked.
         folder: where the tables lie as Parquet, relative to the page; None: do not link to them.
+        audit: what people found who labelled a sample, in a sentence or two; None where nobody did.
     """
     prevalence = shares.documents(tables["prevalence"])
     months = shares.month_rows(prevalence)
@@ -52,6 +54,7 @@ def render(
     mark, mark_month = cutoff_mark(months, axis, cutoff)
     context = {
         "title": cut(title, 120),
+        "audit": audit,
         "records": dict(summary.get("records") or {}),
         "seal": dict(summary.get("seal") or {}),
         "job": flat(summary.get("job")),
