@@ -1,22 +1,21 @@
 """A word n-gram model with few weights for its text: exact probabilities, and samples that follow them exactly.
 
-    vocabulary = Vocabulary.of(texts, 10_000)
+    vocabulary = Vocabulary.of(texts)
     documents = vocabulary.encode(texts)
-    model = train(documents, structure_of(documents, 10_000))
+    model = train(documents, structure_of(documents, len(vocabulary.words)))
     model.perplexity(vocabulary.encode(held_out))
     vocabulary.render(model.sample(lengths, np.random.default_rng(1)))
 
-Only the most frequent n-grams have a weight of their own, one for 20 words of text, about as many as language models
-have (Hoffmann et al. 2022, section 3). Which ones is settled once, on human text: it is the model's architecture, and
-training sets the weights. Each level is a mixture of its own n-grams and the level below, fitted by expectation and
-maximisation (Jelinek and Mercer 1980). The usual smoothing by discounts (Kneser and Ney 1995) would not do: it flattens
-the model a little with each generation, whatever the text, and worsens perplexity by 26 % and more at the first.
+Every word has a weight, but of longer n-grams only the most frequent ones. Which ones is settled once, on human text:
+it is the model's architecture, and training sets the weights. Each level is a mixture of its own n-grams and the level
+below, fitted by expectation and maximisation (Jelinek and Mercer 1980). A constant share goes to the words that were
+not in the training text, so that perplexity is finite; the model never writes them. The usual smoothing by discounts
+(Kneser and Ney 1995) would not do: it flattens the model a little with each generation, whatever the text.
 """
 
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -60,11 +59,10 @@ class Vocabulary:
     words: tuple[str, ...]
 
     @staticmethod
-    def of(texts: Iterable[str], size: int) -> Vocabulary:
-        """The ``size`` - 1 most frequent words of these texts, and ``UNKNOWN`` for all others."""
-        counts = Counter(word for text in texts for word in _TOKEN.findall(text))
-        frequent = sorted(counts, key=lambda word: (-counts[word], word))[: size - 1]
-        return Vocabulary((UNKNOWN, *sorted(set(frequent) - {UNKNOWN})))
+    def of(texts: Iterable[str]) -> Vocabulary:
+        """All words of these texts, and ``UNKNOWN`` for any other."""
+        found = {word for text in texts for word in _TOKEN.findall(text)}
+        return Vocabulary((UNKNOWN, *sorted(found - {UNKNOWN})))
 
     def encode(self, texts: Iterable[str]) -> Documents:
         """Texts as word numbers."""
@@ -127,7 +125,7 @@ class Model:
         return float(np.exp(-np.log(self.probability(*documents)).mean()))
 
     def sample(self, lengths: Ints, random: np.random.Generator, temperature: float = 1.0) -> Documents:
-        """Documents of these lengths, in words, drawn from the model.
+        """Documents of these lengths, in words, drawn from the model; words that it was not trained on are not written.
 
         At temperature T a word is drawn in proportion to p^(1/T) given the words before it, exactly: by rejection.
         T > 1 is a ValueError, since p^(1/T - 1) is no acceptance probability there.
@@ -179,7 +177,7 @@ def _levels(grams: Sequence[_Grams], kept: Sequence[Floats], size: int) -> tuple
             # One occurrence more for the level below, so that it always has a share (MacKay and Peto 1995).
             total = np.bincount(gram.context, count, contexts)[gram.context]
             share = share * (total / (total + 1))
-        levels.insert(0, _level(gram.word, gram.context, count, share, contexts))
+        levels.insert(0, _level(gram, count, share))
         count = below if k else count
     return tuple(levels)
 
@@ -203,18 +201,22 @@ class _Grams(NamedTuple):
     context: Ints
     occurrences: Ints
     suffix: Ints
+    first: Ints  # where those of each context begin
 
 
 def _grams(words: Ints, total: int, order: int) -> list[_Grams]:
     """The n-grams of 1 to ``order`` words, each sorted by context and last word."""
     numbers = words  # of the n-gram that ends at each position
     alone = np.arange(total)
-    found = [_Grams(alone, alone, np.zeros(total, np.int64), np.bincount(words, minlength=total), alone)]
+    none, counts = np.zeros(total, np.int64), np.bincount(words, minlength=total)
+    found = [_Grams(alone, alone, none, counts, alone, np.array([0, total]))]
     for _ in range(1, order):
         keys = np.concatenate([[0], numbers[:-1]]) * total + words
         unique, first, inverse, count = np.unique(keys, return_index=True, return_inverse=True, return_counts=True)
         context, word = unique // total, unique % total
-        found.append(_Grams(found[-1].packed[context] * total + word, word, context, count, numbers[first]))
+        packed = found[-1].packed[context] * total + word
+        begins = np.searchsorted(context, np.arange(len(found[-1].word) + 1))
+        found.append(_Grams(packed, word, context, count, numbers[first], begins))
         numbers = inverse
     return found
 
@@ -228,13 +230,13 @@ def _padded(documents: Documents, start: int, order: int) -> Ints:
     return padded
 
 
-def _level(word: Ints, context: Ints, count: Floats, kept: Floats, contexts: int) -> Level:
-    first = np.searchsorted(context, np.arange(contexts + 1))
+def _level(gram: _Grams, count: Floats, kept: Floats) -> Level:
+    first = gram.first
     before = np.concatenate([[0.0], np.cumsum(count)])
     stays = np.concatenate([[0.0], np.cumsum(count * kept)])
     sums = before[first[1:]] - before[first[:-1]]
     back = 1 - (stays[first[1:]] - stays[first[:-1]]) / np.where(sums > 0, sums, 1.0)
-    return Level(word, count, before, first, kept, np.clip(back, 0.0, 1.0))
+    return Level(gram.word, count, before, first, kept, np.clip(back, 0.0, 1.0))
 
 
 @numba.njit(cache=True)  # type: ignore[untyped-decorator]
@@ -264,7 +266,7 @@ def _one(levels, size, contexts, word):
         if total <= 0:
             continue
         p *= level.back[context]
-        at = _find(level, context, word)
+        at = word if k == 0 else _find(level, context, word)
         if at >= 0:
             p += level.occurrences[at] * level.kept[at] / total
     return p
@@ -273,9 +275,11 @@ def _one(levels, size, contexts, word):
 @numba.njit(cache=True)  # type: ignore[untyped-decorator]
 def _step(levels, contexts, word):
     """Moves the contexts on by a word."""
-    for k in range(len(levels) - 1, 0, -1):
+    for k in range(len(levels) - 1, 1, -1):
         below = contexts[k - 1]
         contexts[k] = _find(levels[k - 1], below, word) if below >= 0 else -1
+    if len(levels) > 1:
+        contexts[1] = word  # the lowest level has all words, in their order
 
 
 @numba.njit(cache=True)  # type: ignore[untyped-decorator]

@@ -1,4 +1,10 @@
-"""The collapse panel over the generations of a model: each is a slice, judged as the panel judges months of a crawl."""
+"""The collapse panel over the generations of a model, judged against what models of the first generation write.
+
+Which measures count, and when they alarm, is fixed here and nowhere else::
+
+    run = Watch({FIRST_MODELS: states_of_first_models}).over(states_of_generations)
+    alarms(run, FIRST_MODELS)           # for each measure, whether it alarms at each generation
+"""
 
 from __future__ import annotations
 
@@ -7,48 +13,43 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.statistics.panel.against import (
-    benjamini_hochberg,
-    p_value,
-    reference_of,
-    relative,
-    relatives,
-)
-from pipelines.statistics.panel.estimators import NOTHING, Estimate
-from pipelines.statistics.panel.measures import comparable, measure
+from pipelines.statistics.panel.against import benjamini_hochberg, p_value, reference_of
+from pipelines.statistics.panel.measures import measure, measures
 from pipelines.statistics.panel.state import State
 
 LEVEL = 0.95
 WORSE = 1.05  # times the perplexity of generation 0
-_ITSELF = {"surprisal_drift": Estimate(0.0, 0.0, 0.0, 0.0)}  # as in pipelines.statistics.panel.against.compare
+FIRST_MODELS, HUMAN_TEXT = "first models", "human text"
+
+# The early phase shows in the tails, the late one in the variance (Shumailov et al. 2024, section "Theory").
+TAILS = ("hapax_share", "missing_mass", "zipf_exponent", "distinct_trigrams", "distinct_documents")
+VARIANCE = ("entropy", "renyi2", "vendi", "compression_ratio", "template_rate")
+# Measures of variety. The others, of surprisal and overlap, speak of another making.
+FAMILY = (*TAILS, "mattr", *VARIANCE)
 
 
 class Watch:
-    """What generations are compared with: by name, the states of several blocks each."""
+    """What generations are compared with: by name, the states of several corpora each, of the size of a generation.
+
+    Since all are of one size, measures that change with size are compared as they are, of the whole output.
+    """
 
     def __init__(self, references: Mapping[str, Sequence[State]]) -> None:
-        self.references = dict(references)
-        self.known = {
-            name: [comparable(one, LEVEL) | of_it for one, of_it in zip(blocks, relatives(blocks, LEVEL), strict=True)]
-            for name, blocks in self.references.items()
-        }
+        self.known = {name: [measures(one, LEVEL) for one in states] for name, states in references.items()}
 
     def over(self, generations: Sequence[State]) -> dict[str, Any]:
         """The measures of each generation with their intervals, and against each reference the p-values and its band.
 
         Returns ``{"against": {reference: {measure: {"value", "low", "high", "p", "band"}}}}``, lists over generations;
-        ``band`` is where the panel expects a further block like those of the reference, and its mean: low, mean, high.
+        ``band`` is where the panel expects a further corpus like those of the reference, and its mean: low, mean, high.
         """
-        own = [comparable(state, LEVEL) for state in generations]
+        own = [measures(state, LEVEL) for state in generations]
         against: dict[str, Any] = {}
-        for name, blocks in self.references.items():
-            values = [one | relative(state, blocks, LEVEL) for one, state in zip(own, generations, strict=True)]
+        for name, known in self.known.items():
             against[name] = {}
-            for which in values[0]:
-                kind = measure(which)
-                months = [one.get(which, _ITSELF.get(which, NOTHING)) for one in self.known[name]]
-                reference = reference_of(months, kind, LEVEL)
-                found = [one[which] for one in values]
+            for which in FAMILY:
+                kind, found = measure(which), [one[which] for one in own]
+                reference = reference_of([one[which] for one in known], kind, LEVEL)
                 against[name][which] = {
                     "value": [one.value for one in found],
                     "low": [one.low for one in found],
@@ -62,14 +63,14 @@ class Watch:
 def alarms(run: Mapping[str, Any], against: str) -> dict[str, list[bool]]:
     """For each measure, whether it alarms at each generation, from what was known by then.
 
-    The panel's rule: the p-values of one measure over all slices, here the generations so far, by Benjamini and
-    Hochberg at 5 %.
+    The p-values of all measures and all generations so far are one family, by Benjamini and Hochberg at 5 %.
     """
-    found = {}
-    for name, one in run["against"][against].items():
-        p = one["p"]
-        found[name] = [bool(benjamini_hochberg(p[: g + 1])[g] <= 1 - LEVEL) for g in range(len(p))]
-    return found
+    found = run["against"][against]
+    p = np.array([one["p"] for one in found.values()], np.float64)
+    flags = np.zeros(p.shape, bool)
+    for g in range(p.shape[1]):
+        flags[:, g] = benjamini_hochberg(p[:, : g + 1].ravel().tolist()).reshape(len(p), -1)[:, -1] <= 1 - LEVEL
+    return {name: row.tolist() for name, row in zip(found, flags, strict=True)}
 
 
 def first_alarms(run: Mapping[str, Any]) -> dict[str, dict[str, int]]:
@@ -79,6 +80,11 @@ def first_alarms(run: Mapping[str, Any]) -> dict[str, dict[str, int]]:
         first = {name: flags.index(True) for name, flags in alarms(run, against).items() if any(flags)}
         result[against] = dict(sorted(first.items(), key=lambda item: (item[1], item[0])))
     return result
+
+
+def first_of(run: Mapping[str, Any], which: Sequence[str] = FAMILY, against: str = FIRST_MODELS) -> int | None:
+    """The first generation at which any of these measures alarms, or None."""
+    return min((at for name, at in first_alarms(run)[against].items() if name in which), default=None)
 
 
 def worse_by(run: Mapping[str, Any], factor: float = WORSE) -> int | None:

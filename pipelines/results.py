@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import pyarrow as pa
@@ -75,11 +76,16 @@ def results(ending: Ending, parts: range) -> Results:
     ]
     options = PrevalenceOptions(level=ending.job.statistics.level)
     rates = detector_rates(ending.detector)
-    tables = statistics_tables(Tallies(**merged), rates, options, further, ending.basis.classes)
+    # Shares and panel know nothing of each other, and what takes long in both lets go of Python's lock.
+    with ThreadPoolExecutor(1) as other:
+        measured = other.submit(_panel, ending, parts, merged["documents"])
+        tables = statistics_tables(Tallies(**merged), rates, options, further, ending.basis.classes)
+        of_panel, about_panel = measured.result()
+    tables |= of_panel
     said = {
         "repeats": _repeats(ending, parts, tables),
         "watermarks": _marks(ending, parts, tables),
-        "panel": _panel(ending, parts, tables, merged["documents"]),
+        "panel": about_panel,
         "detector": _dated(ending, tables),
     }
     return Results(tables, merged["documents"], said)
@@ -110,24 +116,24 @@ def detector_rates(detector: Detector | None, name: str | None = None) -> Detect
     return DetectorRates(name or detector.name, point.threshold, slices, tuple(histograms))
 
 
-def _panel(ending: Ending, parts: range, tables: dict[str, pa.Table], documents: pa.Table) -> dict[str, Any] | None:
-    """Adds the collapse panel and its sketches; gives its alarms, None where the job does without."""
+def _panel(ending: Ending, parts: range, documents: pa.Table) -> tuple[dict[str, pa.Table], dict[str, Any] | None]:
+    """The collapse panel and its sketches, and its alarms; none, and None, where the job does without."""
     layout, basis = ending.layout, ending.basis
     if not ending.job.statistics.panel:
         _forget(layout, PANEL, SKETCHES)
-        return None
+        return {}, None
     cells = merge_panel(files.read_parquet(layout.tally(PANEL_TALLY, number)) for number in parts)
     copies = copies_by_class(documents, basis.classes)
-    tables[PANEL] = panel_table(cells, copies, ending.job.statistics.level, basis.past)
-    tables[SKETCHES] = without_texts(cells)
-    alarms = tables[PANEL].filter(tables[PANEL]["alarm"])
+    table = panel_table(cells, copies, ending.job.statistics.level, basis.past)
+    alarms = table.filter(table["alarm"])
     names = ["measure", "language", "month", "host_class", "p_value"]
-    return {
+    about = {
         "slices": cells.num_rows,
         "reference": basis.digest["reference"],
         "alarms": alarms.num_rows,
         "first_alarms": alarms.select(names).slice(0, _ALARMS).to_pylist(),
     }
+    return {PANEL: table, SKETCHES: without_texts(cells)}, about
 
 
 def _forget(layout: Layout, *names: str) -> None:

@@ -101,16 +101,15 @@ class Likelihood:
 def wanted(cells: Cells, options: PrevalenceOptions) -> npt.NDArray[np.int64]:
     """The cells to compute, those of no host first of all.
 
-    Margins of one dimension, but the host's: from ``min_judged`` documents on; all of them and each language always.
-    Of two dimensions: by document only. With a host, or of three dimensions: only documents as they were crawled, from
+    All of them and each language always. Margins of one or two other dimensions, but the host's: by document, from
+    ``min_judged`` documents on. With a host, or of three dimensions: only documents as they were crawled, from
     ``min_host`` documents on, and of those the ``most_hosts`` largest.
     """
     documents = cells.count["rest_documents"]
     if cells.margin in _ALWAYS:
         return np.flatnonzero(documents > 0)
     if "host" not in cells.margin and len(cells.margin) < 3:
-        some = len(cells.margin) < 2 or cells.unit == "documents"
-        return np.flatnonzero(some & (documents >= max(1, options.min_judged)))
+        return np.flatnonzero((cells.unit == "documents") & (documents >= max(1, options.min_judged)))
     if (cells.unit, cells.population) != ("documents", "crawled"):
         return np.zeros(0, np.int64)
     largest = np.argsort(-documents, kind="stable")[: options.most_hosts]

@@ -102,8 +102,8 @@ PREVALENCE = pa.schema(
         pa.field("too_few", pa.bool_(), nullable=False),
         # The same share by maximum likelihood on the scores in eight bins. Null where the detector has no counts of its
         # scores of left-out sets, where it spoke on nothing, and where it is not worth what an interval costs: cells
-        # under PrevalenceOptions.min_judged documents, those of two dimensions by token or by host, and those with a
-        # host or of three dimensions by token, deduplicated, under min_host, or beyond the most_hosts largest.
+        # under PrevalenceOptions.min_judged documents, those by token or by host but of all together and of languages,
+        # and those with a host or of three dimensions deduplicated, under min_host, or beyond the most_hosts largest.
         pa.field("estimate_likelihood", pa.float64()),
         pa.field("low_likelihood", pa.float64()),
         pa.field("high_likelihood", pa.float64()),
