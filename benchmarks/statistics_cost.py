@@ -3,8 +3,9 @@
     python -m benchmarks.statistics_cost --docs 30000 --repeats 3    # needs text sets: --text ../shared/text
     python -m benchmarks.statistics_cost --growth 1 2 4              # memory of the kernel over 1, 2, 4 times the crawl
 
-Both commands run in turn on one worker over the same WET shards; the ratio is of the medians, and that of the least of
-each side stands beside it. The kernel alone is timed on what the run kept: MB (10^6 bytes) a second, one core.
+Both commands run in turn over the same WET shards, on all cores, or with --one-core on one. The ratio is of the
+medians; that of the least of each side stands beside it. The kernel alone is timed on what the run kept: MB (10^6
+bytes) a second, one core.
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ def main() -> None:
     parser.add_argument("--text", default="../shared/text", help="labelled text sets to build shards from")
     parser.add_argument("--docs", type=int, default=30000, help="of the crawl, as far as the texts go")
     parser.add_argument("--repeats", type=int, default=3, help="runs of each side")
+    parser.add_argument("--one-core", action="store_true", help="one worker, pinned to one core (default: as it comes)")
     parser.add_argument("--growth", type=int, nargs="*", help="instead: memory over so many times the documents")
     parser.add_argument("--grow", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -63,15 +65,15 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as scratch:
         pattern = build(options.text, options.docs, 1, scratch)
-        compare(pattern, scratch, options.repeats)
+        compare(pattern, scratch, options.repeats, options.one_core)
 
 
-def compare(pattern: str, scratch: str, repeats: int) -> None:
+def compare(pattern: str, scratch: str, repeats: int, one_core: bool) -> None:
     took: dict[bool, list[float]] = {True: [], False: []}
     stages: dict[bool, list[float]] = {True: [], False: []}
     for number in range(repeats):
         for panel in (True, False) if number % 2 else (False, True):
-            seconds, settle = timed_run(pattern, os.path.join(scratch, f"out-{panel}-{number}"), panel)
+            seconds, settle = timed_run(pattern, os.path.join(scratch, f"out-{panel}-{number}"), panel, one_core)
             took[panel].append(seconds)
             stages[panel].append(settle)
     print(f"{'':<24}{'with panel':>12}{'without':>12}{'ratio':>8}{'of the least':>14}")
@@ -85,9 +87,10 @@ def compare(pattern: str, scratch: str, repeats: int) -> None:
     print(f"slices {sketches.metadata.num_rows}, sketches.parquet {size / 1e6:.1f} MB")
 
 
-def timed_run(pattern: str, output: str, panel: bool) -> tuple[float, float]:
+def timed_run(pattern: str, output: str, panel: bool, one_core: bool) -> tuple[float, float]:
     """Seconds of the whole command and of its last stage."""
-    command = [sys.executable, "-m", "pipelines.cli", "run", "--input", pattern, "--output", output, "--workers", "1"]
+    command = [sys.executable, "-m", "pipelines.cli", "run", "--input", pattern, "--output", output]
+    command += ["--workers", "1"] if one_core else []
     command += ["--set", f"statistics.panel={json.dumps(panel)}"]
     core = min(os.sched_getaffinity(0))
     began = time.perf_counter()
@@ -96,8 +99,8 @@ def timed_run(pattern: str, output: str, panel: bool) -> tuple[float, float]:
         check=True,
         capture_output=True,
         text=True,
-        env=os.environ | _ONE_THREAD,
-        preexec_fn=lambda: os.sched_setaffinity(0, {core}),
+        env=os.environ | (_ONE_THREAD if one_core else {}),
+        preexec_fn=(lambda: os.sched_setaffinity(0, {core})) if one_core else None,
     )
     seconds = time.perf_counter() - began
     (settle,) = re.findall(r"^settle\s.*, ([\d.]+) s$", done.stderr, re.MULTILINE)
