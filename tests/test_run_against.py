@@ -56,7 +56,7 @@ def write(folder: Path, pages: list[dict[str, str]]) -> str:
 def settle(shards: str, output: Path, *against: Path, workers: int = 1, **neardup: object) -> Result:
     settings = {"inspect": {"detector": "none"}, "neardup": neardup, "part_bytes": 1 << 20}
     named = {"input": [shards], "output": str(output), "against": [str(a) for a in against], "workers": workers}
-    return run(load_job(None, {**named, **settings}))
+    return run(load_job(None, {"statistics": {"panel": False}, **named, **settings}))
 
 
 def kept(*outputs: Path) -> dict[object, tuple[object, ...]]:

@@ -36,7 +36,17 @@ def fitted(crawl: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def job(crawl: str, output: Path, **settings: object) -> Job:
-    return load_job(None, {"input": [crawl], "output": str(output), "workers": 1, "part_bytes": 1 << 20, **settings})
+    return load_job(
+        None,
+        {
+            "input": [crawl],
+            "output": str(output),
+            "workers": 1,
+            "part_bytes": 1 << 20,
+            "statistics": {"panel": False},
+            **settings,
+        },
+    )
 
 
 def summary(output: Path) -> dict[str, Any]:

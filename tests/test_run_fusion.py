@@ -38,7 +38,7 @@ def crawl(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 def finished(crawl: str, output: Path, **settings: Any) -> Path:
     fixed = {"input": [crawl], "output": str(output), "workers": 1, "inspect": {"detector": "none"}}
-    run(load_job(None, {**fixed, "part_bytes": 1 << 20, **settings}))
+    run(load_job(None, {"statistics": {"panel": False}, **fixed, "part_bytes": 1 << 20, **settings}))
     return output
 
 
@@ -98,7 +98,10 @@ def test_another_prior_reads_no_shard_again(
     kept = finished(crawl, tmp_path / "out", keep_work=True)
     job = {"input": [crawl], "output": str(kept), "workers": 1, "inspect": {"detector": "none"}}
     capsys.readouterr()
-    run(load_job(None, {**job, "part_bytes": 1 << 20, "fusion": {"prior": PRIOR}}), overwrite=True)
+    run(
+        load_job(None, {"statistics": {"panel": False}, **job, "part_bytes": 1 << 20, "fusion": {"prior": PRIOR}}),
+        overwrite=True,
+    )
     assert "4 of 4 shards were read by an earlier run" in capsys.readouterr().err
     assert documents(kept) == documents(output)
 

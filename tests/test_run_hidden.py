@@ -100,7 +100,17 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Seen]:
     write(folder / "pages.warc.gz", markup)
     (folder / "texts.warc.wet.gz").write_bytes(b"".join(map(gzip.compress, texts)))
     settings = {"workers": 1, "inspect": {"detector": "none"}, "neardup": {"enabled": False}}
-    run(load_job(None, {"input": [str(folder / "*.gz")], "output": str(folder / "out"), **settings}))
+    run(
+        load_job(
+            None,
+            {
+                "input": [str(folder / "*.gz")],
+                "output": str(folder / "out"),
+                "statistics": {"panel": False},
+                **settings,
+            },
+        )
+    )
     names = ["url", "verdict", "text", "evidence"]
     seen = {str(row[0]): Seen(place, *row[1:]) for place in PLACES for row in column(folder / "out", (place,), names)}
     assert len(seen) == len(insides) * len(FORMS)

@@ -32,7 +32,7 @@ def finished(crawl: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def ran(crawl: str, output: Path, **settings: object) -> Path:
-    run(load_job(None, {"input": [crawl], "output": str(output), **settings}))
+    run(load_job(None, {"input": [crawl], "output": str(output), "statistics": {"panel": False}, **settings}))
     return output
 
 

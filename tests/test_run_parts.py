@@ -64,7 +64,7 @@ def write(folder: Path) -> str:
 
 def job(crawl: str, output: Path, split: int, workers: int = 1) -> Job:
     settings = {"input": [crawl], "output": str(output), "workers": workers, "inspect": {"detector": "none"}}
-    return load_job(None, {**settings, "ingest": {"split_bytes": split}})
+    return load_job(None, {"statistics": {"panel": False}, **settings, "ingest": {"split_bytes": split}})
 
 
 def found(output: Path) -> tuple[list[tuple[object, ...]], ...]:

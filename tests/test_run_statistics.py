@@ -110,7 +110,7 @@ def test_workers_and_parts_change_no_statistics(crawl: str, finished: Path, seco
 def test_hosts_are_of_the_classes_of_a_file(crawl: str, tmp_path: Path) -> None:
     rules = tmp_path / "classes.yaml"
     rules.write_text("manuals: ['docs*', '*']\n".replace(", '*'", ""))
-    run(job(crawl, tmp_path / "out", statistics={"host_classes": str(rules)}))
+    run(job(crawl, tmp_path / "out", statistics={"host_classes": str(rules), "panel": False}))
     hosts = {row["host"] for row in rows(tmp_path / "out", "prevalence") if row["host"]}
     classes = {row["host_class"] for row in rows(tmp_path / "out", "prevalence") if row["margin"] == "host_class"}
     assert ("manuals" in classes) == any(label.startswith("docs") for host in hosts for label in host.split("."))

@@ -94,7 +94,11 @@ def marked(tmp_path_factory: pytest.TempPathFactory) -> Marked:
 
 def run_job(crawl: str, registry: Path, output: Path, **watermarks: Any) -> dict[str, Any]:
     settings = {"input": [crawl], "output": str(output), "workers": 1, "inspect": {"detector": "none"}}
-    return run(load_job(None, {**settings, "watermarks": {"registry": str(registry), **watermarks}})).summary
+    return run(
+        load_job(
+            None, {"statistics": {"panel": False}, **settings, "watermarks": {"registry": str(registry), **watermarks}}
+        )
+    ).summary
 
 
 def documents(output: Path) -> list[dict[str, Any]]:
@@ -174,7 +178,7 @@ def test_no_key_stands_in_any_output_file(marked: Marked) -> None:
 @pytest.mark.slow
 def test_the_same_bytes_for_any_number_of_workers(marked: Marked, tmp_path: Path) -> None:
     settings = {"input": [marked.crawl], "output": str(tmp_path / "out"), "workers": 2, "inspect": {"detector": "none"}}
-    run(load_job(None, {**settings, "watermarks": {"registry": str(marked.registry)}}))
+    run(load_job(None, {"statistics": {"panel": False}, **settings, "watermarks": {"registry": str(marked.registry)}}))
     assert crawls.digests(tmp_path / "out") == crawls.digests(marked.output)
 
 

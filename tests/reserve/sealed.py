@@ -23,7 +23,7 @@ def seal_run(crawl: str, output: Path, key: Path | None, **settings: object) -> 
     """Runs a job, many small parts, and seals with the key."""
     seal = {"key": str(key)} if key else {}
     values = {"input": [crawl], "output": str(output), "workers": 1, "part_bytes": 1 << 20, **settings}
-    run(load_job(None, {**values, "seal": {**seal, **dict(settings.get("seal", {}))}}))  # type: ignore[call-overload]
+    run(load_job(None, {"statistics": {"panel": False}, **values, "seal": {**seal, **dict(settings.get("seal", {}))}}))  # type: ignore[call-overload]
     return output
 
 
