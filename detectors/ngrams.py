@@ -184,6 +184,27 @@ def scores(tokens: Tokens, table: NGrams, weights: npt.NDArray[np.int8], power: 
     )
 
 
+@numba.njit(cache=True, nogil=True)
+def _features(hashes, starts, words, bits, used, room, out, ends):  # type: ignore[no-untyped-def]
+    table, stamps, found = np.zeros(room, np.int64), np.zeros(room, np.int64), np.zeros(room, np.int64)
+    at = 0
+    for text in range(len(starts) - 1):
+        count = _distinct(hashes, starts[text], starts[text + 1], words, bits, table, stamps, text + 1, found)
+        for index in range(count):
+            if used[found[index]]:
+                out[at] = found[index]
+                at += 1
+        ends[text + 1] = at
+
+
+def features(tokens: Tokens, table: NGrams, used: npt.NDArray[np.bool_]) -> tuple[Int, Int]:
+    """The distinct buckets of each text that are ``used``, (buckets,): those of text i at ``ends[i]:ends[i + 1]``."""
+    out = np.zeros(table.words * len(tokens.hashes), np.int64)
+    ends = np.zeros(len(tokens.starts), np.int64)
+    _features(tokens.hashes, tokens.starts, table.words, table.bits, used, _room(tokens, table), out, ends)
+    return out[: ends[-1]], ends
+
+
 def learn(
     tokens: Tokens,
     crops: Crops,

@@ -11,7 +11,7 @@ bytes on one kind of processor. Calibration and thresholds rest on left-out scor
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -293,11 +293,15 @@ def _write(
     (output / MODEL_FILE).write_bytes(model.to_bytes())
     if left_out is not None:
         pq.write_table(left_out, output / SCORES_FILE, compression="zstd")
-    # A line a key: readable, and a tenth of the length that indenting every count would take.
-    lines = [f"{json.dumps(key)}: {json.dumps(value, ensure_ascii=False)}" for key, value in settings.items()]
-    (output / SETTINGS_FILE).write_text("{\n" + ",\n".join(lines) + "\n}\n", "utf-8")
+    write_settings(output, settings)
     used = np.flatnonzero(data.part != TEST)
     keys = [text_key(data.corpus.levelled[row]) for row in used]
     keys += [text_key(group) for group in np.unique(data.corpus.groups[used]).tolist()]
     (output / SEEN_FILE).write_bytes(SeenTexts.from_keys(keys).to_bytes())
     (output / CARD_FILE).write_text(model_card(settings), "utf-8")
+
+
+def write_settings(output: Path, settings: Mapping[str, Any]) -> None:
+    """Writes ``detector.json``: a line a key, a tenth of the length that indenting every count would take."""
+    lines = [f"{json.dumps(key)}: {json.dumps(value, ensure_ascii=False)}" for key, value in settings.items()]
+    (output / SETTINGS_FILE).write_text("{\n" + ",\n".join(lines) + "\n}\n", "utf-8")

@@ -7,9 +7,12 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pipelines.errors import UsageError
+from pipelines.errors import JobError, UsageError
+
+if TYPE_CHECKING:
+    from detectors.training import TrainOptions
 
 Add = Callable[..., argparse.ArgumentParser]
 
@@ -35,13 +38,28 @@ def add_detectors(commands: Any, command: Add) -> None:
 
 
 def _add_train(commands: Any, command: Add) -> None:
-    parser = command(commands, "train", _train, "fit, calibrate and measure the embedded detector on labelled text")
+    parser = command(
+        commands, "train", _train, "fit, calibrate and measure the embedded detector on labelled text, or on labels"
+    )
     parser.add_argument(
         "--text",
         nargs="+",
-        required=True,
+        default=[],
         metavar="PATH",
         help="Parquet files, or folders of them: text, label, group …",
+    )
+    parser.add_argument(
+        "--labels",
+        nargs="+",
+        default=[],
+        metavar="REVIEW",
+        help="reviews whose labels of the active stream train; their audit decides whether the new model replaces the "
+        "old one. Without --text the old model is updated",
+    )
+    parser.add_argument(
+        "--replaces",
+        metavar="embedded|DIR",
+        help="the old model, with --labels (default: embedded, the one in the package)",
     )
     parser.add_argument("--output", required=True, metavar="DIR", help="folder for model, calibration and model card")
     parser.add_argument(
@@ -62,20 +80,47 @@ def _train(options: argparse.Namespace) -> int:
     from detectors.training import TrainOptions, train
     from pipelines.progress import say
 
+    _refuse_training(options)
     paths = [Path(path) for path in options.text]
-    how = FitOptions() if options.seed is None else FitOptions(seed=options.seed)
-    try:
-        train(
-            paths,
-            Path(options.output),
-            TrainOptions(leave_one_out=not options.no_leave_one_out, collections=tuple(options.collection), fit=how),
-            say,
-        )
-    except (FileNotFoundError, ValueError) as error:
-        raise UsageError(f"--text: {error}") from None
+    fitting = FitOptions() if options.seed is None else FitOptions(seed=options.seed)
+    how = TrainOptions(leave_one_out=not options.no_leave_one_out, collections=tuple(options.collection), fit=fitting)
+    if options.labels:
+        _train_with_labels(options, paths, how)
+    else:
+        try:
+            train(paths, Path(options.output), how, say)
+        except (FileNotFoundError, ValueError) as error:
+            raise UsageError(f"--text: {error}") from None
     print(f"model       {options.output}\nmodel card  {options.output}/MODEL_CARD.md")
     print(f"use it      reserve run … --set inspect.detector={options.output}")
     return 0
+
+
+def _train_with_labels(options: argparse.Namespace, paths: list[Path], how: TrainOptions) -> None:
+    from pipelines.progress import say
+    from pipelines.review.training import EMBEDDED, train_with_labels
+
+    outcome = train_with_labels(options.labels, Path(options.output), paths, options.replaces or EMBEDDED, how, say)
+    found = outcome.decision
+    if not found.accepted:
+        raise JobError(f"{found.reason}; the model that was refused lies in {outcome.folder}")
+    print(f"the gate    {found.reason}")
+    print(f"recall      {found.recall.old:.3f} → {found.recall.new:.3f} at 1 % false positives on the audit")
+    print(f"audit       {found.human} human and {found.machine} machine documents, {outcome.controls} of them controls")
+
+
+def _refuse_training(options: argparse.Namespace) -> None:
+    """Options that mean nothing without others are a mistake."""
+    if not options.text and not options.labels:
+        raise UsageError("train: give --text PATH, --labels REVIEW, or both")
+    if options.replaces and not options.labels:
+        raise UsageError("--replaces: only with --labels REVIEW, whose audit decides")
+    given = {"--no-leave-one-out": options.no_leave_one_out, "--collection": options.collection, "--seed": options.seed}
+    for name, value in given.items():
+        if value and not options.text:
+            raise UsageError(f"{name}: only with --text; without it the old model is updated")
+    if Path(options.output).exists() and not Path(options.output).is_dir():
+        raise UsageError(f"--output: {options.output} is a file; name a folder")
 
 
 def _add_evaluate(commands: Any, command: Add) -> None:

@@ -37,3 +37,16 @@ def write_sets(folder: Path, sets: int = 3, rows: int = 500, seed: int = 5) -> P
         )
         pq.write_table(table, folder / f"set{number}.parquet")
     return folder
+
+
+def shifted_texts(seed: int, rows: int = 120) -> tuple[list[str], list[bool]]:
+    """Texts and which of them are a machine's: they differ by words that tell nothing in the sets above."""
+    random = np.random.default_rng(seed)
+    machine = [row % 2 == 1 for row in range(rows)]
+    texts = []
+    for flag in machine:
+        words = sentence_text(random, bool(random.integers(2)), 150).split()
+        telling = ["kakaka", "mitoka", "linsolto", "osdumi"] if flag else ["tokaka", "remika", "dusolka", "pradumi"]
+        words[::5] = random.choice(telling, len(words[::5])).tolist()
+        texts.append(" ".join(words))
+    return texts, machine
