@@ -23,7 +23,7 @@ def crawl(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture(scope="module")
 def undisturbed(crawl: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     output = tmp_path_factory.mktemp("undisturbed") / "out"
-    run(job(crawl, output))
+    run(job(crawl, output, statistics={}))  # with the panel, as the command has it
     return output
 
 

@@ -108,6 +108,7 @@ def test_comments_help_reload_and_other_keyboards(browser: Browser, tmp_path: Pa
         assert set(standing(review)) == {(id_of(0), "ada")}
 
 
+@pytest.mark.slow
 def test_two_people_at_once_are_blind_to_each_other(browser: Browser, tmp_path: Path) -> None:
     review = write_review(tmp_path / "review", [task(n, f"document {n}", annotators=2) for n in range(3)])
     with served(review) as page:

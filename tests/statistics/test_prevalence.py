@@ -423,6 +423,7 @@ def coverage(rounds, share, rates=None):
     return {unit: float(np.mean(found)) for unit, found in held.items()}
 
 
+@pytest.mark.slow
 def test_coverage_of_every_unit_where_hosts_differ():
     for unit, held in coverage(8, 0.1).items():
         assert held >= 0.93, unit

@@ -116,6 +116,7 @@ SHOWN = ".filter(e=>e.checkVisibility({contentVisibilityAuto:true})&&e.getBoundi
 SEEN = f"{CELLS}{SHOWN}.length+' '+{CELLS}.length+' '+d.documentElement.scrollWidth+' '+d.documentElement.scrollHeight"
 
 
+@pytest.mark.slow
 def test_fits_a_telephone_without_sideways_scrolling_and_unfolds_in_print(tmp_path):
     shown, cells, wide, high = measured(FULL, 360, SEEN, tmp_path)
     assert wide <= 360
