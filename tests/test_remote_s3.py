@@ -217,6 +217,7 @@ def test_what_is_not_installed_is_named() -> None:
     assert done.stderr.splitlines() == [f"reserve: input: {path}: {told}" for path, told in expected.items()]
 
 
+@pytest.mark.slow
 def test_a_job_from_s3_to_s3_gives_the_bytes_of_a_local_one(s3: Proxy, tmp_path: Path) -> None:
     crawl = write_wet(tmp_path / "crawl", shards=2, count=60)
     for shard in (tmp_path / "crawl").iterdir():

@@ -106,6 +106,7 @@ def test_a_shard_that_changed_is_noticed(undisturbed: Path, crawl: str, tmp_path
         run(mine)
 
 
+@pytest.mark.slow
 def test_another_policy_reads_no_shard_again(
     crawl: str, undisturbed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -128,6 +128,7 @@ def test_two_workers_write_the_same_bytes(
     assert "s in the expensive one, all workers together" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_run_that_goes_on_has_the_counts_of_both(
     undisturbed: Path,
     crawl: str,

@@ -108,6 +108,7 @@ def test_verdicts_follow_the_threshold_that_the_summary_names(fitted: Path) -> N
     assert seen["clear"]
 
 
+@pytest.mark.slow
 def test_without_the_option_the_detector_s_own_threshold_decides(crawl: str, fitted: Path, tmp_path: Path) -> None:
     run(job(crawl, tmp_path / "out"))
     about = summary(tmp_path / "out")["detector"]

@@ -123,6 +123,7 @@ class StoppedError(Exception):
     """The job ends here."""
 
 
+@pytest.mark.slow
 def test_a_job_that_stopped_before_it_looked_at_what_was_misplaced(
     crawl: str, divided: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -99,6 +99,7 @@ def test_without_a_panel_there_is_none(crawl: str, tmp_path: Path) -> None:
     assert json.loads((tmp_path / "out" / "summary.json").read_text())["panel"] is None
 
 
+@pytest.mark.slow
 def test_workers_and_parts_change_no_statistics(crawl: str, finished: Path, second: str, tmp_path: Path) -> None:
     other = tmp_path / "out"
     settings = {"detectors": [second], "openlineage": True, "prometheus": True}

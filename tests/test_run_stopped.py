@@ -23,7 +23,7 @@ def crawl(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture(scope="module")
 def undisturbed(crawl: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     output = tmp_path_factory.mktemp("undisturbed") / "out"
-    run(job(crawl, output, statistics={}))  # with the panel, as the command has it
+    run(job(crawl, output))
     return output
 
 
@@ -49,7 +49,7 @@ def test_killed_runs_go_on_and_end_in_the_same_bytes(
     rng = random.Random(7)
     out = tmp_path / "out"
     command = [sys.executable, "-m", "pipelines.cli", "run", "--input", crawl, "--output", str(out), "--workers", "2"]
-    command += ["--set", f"part_bytes={1 << 20}"]
+    command += ["--set", f"part_bytes={1 << 20}", "--set", "statistics.panel=false"]
     for stage in stages:
         process = subprocess.Popen(
             command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True
@@ -71,7 +71,7 @@ def test_killed_runs_go_on_and_end_in_the_same_bytes(
 def test_a_worker_that_dies_ends_the_job_which_then_goes_on(crawl: str, undisturbed: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     command = [sys.executable, "-m", "pipelines.cli", "run", "--input", crawl, "--output", str(out), "--workers", "2"]
-    command += ["--set", f"part_bytes={1 << 20}"]
+    command += ["--set", f"part_bytes={1 << 20}", "--set", "statistics.panel=false"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
     workers: list[str] = []
     while process.poll() is None and len(workers) < 2:

@@ -161,6 +161,7 @@ def test_coverage_with_a_known_true_positive_rate(prevalence):
         assert reached <= 0.985  # honest, but not by saying nothing
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spread", [8.0, 40.0])
 def test_coverage_with_a_true_positive_rate_that_differs_between_sets(spread):
     rng = np.random.default_rng(12)
@@ -180,6 +181,7 @@ def test_coverage_with_a_true_positive_rate_that_differs_between_sets(spread):
     assert {p: np.mean(r) for p, r in reached.items() if np.mean(r) < 0.93} == {}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sources", [1, *(pytest.param(n, marks=pytest.mark.slow) for n in (4, 8))])
 def test_coverage_when_a_crawl_mixes_several_unseen_sets(sources):
     rng = np.random.default_rng(14)

@@ -364,6 +364,7 @@ def truth_of(mine, machine, table, unit):
     return weight[mine & machine].sum() / weight[mine].sum()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("population", POPULATIONS)
 def test_coverage_by_host_and_unit(population):
     """The truth here is the share among the very documents of a cell, which may be few."""

@@ -49,6 +49,7 @@ def some_batch(width: int, seed: int, block: int = 16) -> Batch:
     return windows(tokens.astype(np.int32), np.concatenate([[0], np.cumsum(lengths)]), width, block)
 
 
+@pytest.mark.slow
 def test_all_pairs_in_the_table_is_exact_scoring() -> None:
     for scheme in (*SCREENED, "transformers lefthash", "transformers selfhash"):
         keys = keys_of(scheme, 3)
