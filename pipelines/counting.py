@@ -64,9 +64,7 @@ def basis(job: Job, deciding: Detector | None) -> Basis:
     others = _others(options, deciding)
     digest = {
         "detectors": [[name, detector.digest] for name, detector in others.items()],
-        "classes": [sorted(part.items()) for part in (classes.domains, classes.words)]
-        if options.host_classes
-        else None,
+        "classes": _rules_of(classes) if options.host_classes else None,
         "reference": of_past,
     }
     return Basis(others, classes, past, digest)

@@ -1,6 +1,6 @@
 """How many labels an output takes, by what it says of itself.
 
-print(*describe(plan_output("out", margin=0.02)), sep="\n")
+print(*describe(plan_labels(read_summary("out"), margin=0.02)), sep="\n")
 """
 
 from __future__ import annotations
@@ -127,11 +127,6 @@ def plan_labels(
         double=double,
         judgements=audited + round(double * audited) + wanted,
     )
-
-
-def plan_output(output: str, margin: float, level: float = 0.95, **how: Any) -> Plan:
-    """:func:`plan_labels` of a finished output. Raises UsageError where there is none."""
-    return plan_labels(read_summary(output), margin, level, **how)
 
 
 def read_summary(output: str) -> dict[str, Any]:

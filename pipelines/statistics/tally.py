@@ -157,7 +157,7 @@ def tally_signals(table: pa.Table) -> pa.Table:
     Args:
         table: ``captured_at``, ``language`` and ``evidence`` of the documents.
     """
-    evidence = _one_chunk(table["evidence"])
+    evidence = one_chunk(table["evidence"])
     items = evidence.flatten()
     found = pa.table(
         {"row": evidence.value_parent_indices(), "source": items.field("source"), "kind": items.field("kind")}
@@ -215,14 +215,14 @@ def merge(tallies: Sequence[pa.Table]) -> pa.Table:
     merged = grouped.aggregate([*((name, "sum") for name in counts), *lists])
     columns = {name: merged[name] for name in keys} | {name: merged[f"{name}_sum"] for name in counts}
     if lists:
-        columns["signature"] = _least(table["signature"], _one_chunk(merged["at_list"]))
+        columns["signature"] = _least(table["signature"], one_chunk(merged["at_list"]))
     result = pa.table(columns).select(schema.names).cast(schema)
     return result.take(pc.sort_indices(result, [(name, "ascending") for name in keys])).combine_chunks()
 
 
 def signature_matrix(column: pa.ChunkedArray | pa.Array) -> npt.NDArray[np.uint32]:
     """The signatures of a ``binary(4 * permutations)`` column as (rows, permutations) uint32, without a copy."""
-    column = _one_chunk(column)
+    column = one_chunk(column)
     width = column.type.byte_width // 4
     if not len(column):
         return np.empty((0, width), np.uint32)
@@ -238,7 +238,7 @@ def signature_column(matrix: npt.NDArray[np.uint32]) -> pa.FixedSizeBinaryArray:
 
 def month_of(captured_at: pa.ChunkedArray | pa.Array) -> pa.Array:
     """``YYYY-MM`` in UTC of each time stamp, or "unknown" where it is null."""
-    months = _one_chunk(captured_at).cast(pa.timestamp("us", tz="UTC"))
+    months = one_chunk(captured_at).cast(pa.timestamp("us", tz="UTC"))
     values = months.fill_null(0).cast(pa.int64()).to_numpy().view("datetime64[us]").astype("datetime64[M]")
     unique, codes = np.unique(values, return_inverse=True)
     names = pa.array([str(m) for m in unique], pa.string()).take(pa.array(codes))
@@ -265,7 +265,7 @@ def _score_bins(probability: pa.ChunkedArray | pa.Array) -> pa.Array:
     """The name of the bin of each probability, "" where it is null."""
     bins = bin_of(pc.fill_null(probability, 0).to_numpy()) // _POOLED
     names = pa.array(SCORE_BINS, pa.string()).take(pa.array(bins))
-    return pc.if_else(_one_chunk(pc.is_valid(probability)), names, "")
+    return pc.if_else(one_chunk(pc.is_valid(probability)), names, "")
 
 
 def _squared(tokens: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
@@ -281,7 +281,8 @@ def _least(column: pa.ChunkedArray, groups: pa.ListArray) -> pa.FixedSizeBinaryA
     return signature_column(np.minimum.reduceat(matrix[groups.flatten().to_numpy()], starts - starts[0], axis=0))
 
 
-def _one_chunk(column: pa.ChunkedArray | pa.Array) -> pa.Array:
+def one_chunk(column: pa.ChunkedArray | pa.Array) -> pa.Array:
+    """A column as one array; without a copy where it is one already."""
     if not isinstance(column, pa.ChunkedArray):
         return column
     return (

@@ -28,7 +28,7 @@ from pipelines.statistics.host_class import host_classes
 from pipelines.statistics.panel.encode import EXCERPT_FIELDS, STATE_FIELDS, hll_of_registers, state_of_row
 from pipelines.statistics.panel.stack import Stack, columns_of, count, merge, with_excerpts
 from pipelines.statistics.panel.state import GROUPS, NO_SIGNATURE, SETS, State, describe
-from pipelines.statistics.tally import UNDETERMINED_LANGUAGE, month_of, signature_matrix
+from pipelines.statistics.tally import UNDETERMINED_LANGUAGE, month_of, one_chunk, signature_matrix
 
 COLUMNS = ["doc_id", "captured_at", "host", "language", "place", "text", "text_sha256", "signature"]
 BEFORE, AFTER = "before", "after"
@@ -88,14 +88,14 @@ def tally_panel(table: pa.Table, rules: PanelRules) -> pa.Table:
     table = table.take(pa.array(kept[order])).combine_chunks()
     language = _strings(table["language"])
     documents = describe(
-        _one(table["text"].cast(pa.large_string())),
+        one_chunk(table["text"].cast(pa.large_string())),
         _first_eight(table["doc_id"]),
         _first_eight(table["text_sha256"]),
         _signatures(table["signature"]),
         language,
     )
     cutoff = pa.scalar(rules.cutoff.astimezone(UTC), pa.timestamp("us", tz="UTC"))
-    before = pc.fill_null(pc.less(_one(table["captured_at"]), cutoff), False)
+    before = pc.fill_null(pc.less(one_chunk(table["captured_at"]), cutoff), False)
     period = pc.if_else(before, BEFORE, AFTER)
     families = {
         "month": month_of(table["captured_at"]),
@@ -245,8 +245,4 @@ def _first_eight(column: pa.ChunkedArray) -> npt.NDArray[np.uint64]:
 
 
 def _strings(column: pa.ChunkedArray | pa.Array) -> pa.Array:
-    return _one(column).cast(pa.string())
-
-
-def _one(column: pa.ChunkedArray | pa.Array) -> pa.Array:
-    return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    return one_chunk(column).cast(pa.string())
